@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// The contract: every policy axis as a concept. The trailing comments are what a compiler prints.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <crayon/core/element.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/core/view.hpp>
+
+namespace crayon {
+
+// ---------------------------------------------------------------------------------- plain seams
+
+/// Adapter `slot` of a pool takes part in a blend with `weight`.
+struct weighted_slot {
+  std::size_t slot = 0;
+  float weight = 0;
+};
+
+/// What a router sees of one answer. NaN means: not measured.
+struct signals {
+  float max_probability;   ///< softmax of the best token, lowest over the answer so far
+  float margin;            ///< best minus second probability, lowest so far
+  float entropy;           ///< nats, highest so far
+  float mean_log_prob;     ///< nats per token of the answer so far
+  float scope_distance;    ///< distance of the query to the customized task in index space
+  std::size_t tokens;      ///< tokens of the answer so far: 0 right after prefill
+};
+
+/// Who answers.
+enum class route : std::uint8_t { device, server };
+
+/// The low-rank factors of one adapter at one site: dW = scale * b * a.
+template <element E>
+struct factors_view {
+  matrix_view<const E> a;  ///< (rank, in)
+  matrix_view<const E> b;  ///< (out, rank)
+  float scale = 1;
+
+  [[nodiscard]] std::size_t rank() const noexcept { return a.rows; }
+};
+
+/// Sums the products of a vector with N weighted rows: dst = sum_i weight[i] * src[i].
+template <class E>
+struct weighted_rows {
+  const float* weight;
+  const E* const* src;
+  std::size_t count;
+};
+
+// ----------------------------------------------------------------------------------------- axes
+
+/// Runs independent tasks: `serial_executor`, `thread_pool`.
+template <class X>
+concept executor = requires(X& x, void (*task)(std::size_t)) {
+  { x.concurrency() } -> std::convertible_to<std::size_t>;  // threads that may run tasks
+  x.parallel_for(std::size_t{}, task);                      // task(0) ... task(n-1), then returns
+};
+
+/// The kernels for one element type of the stored operand; activations are always f32.
+template <class B, class E>
+concept kernels_for =
+    requires(float s, const float* x, float* y, E* e, const E* p, std::size_t n,
+             matrix_view<const E> w, matrix_view<const float> u, matrix_view<float> m,
+             weighted_rows<E> rows) {
+      { B::dot(p, x, n) } -> std::same_as<float>;  // sum_j p[j] x[j]
+      B::axpy(s, p, y, n);                         // y[j] += s p[j]
+      B::gemv(w, x, y);                            // y = W x; y has W.rows, x has W.cols
+      B::gemv_t(w, x, y);                          // y = W^T x; y has W.cols, x has W.rows
+      B::gemv_add(s, w, x, y);                     // y += s W x
+      B::weighted_sum(rows, e, n);                 // e[j] = sum_i w_i src_i[j], rounded once
+      B::gemm_nt(u, w, m, bool{});                 // M (+)= U W^T; U (m,k), W (n,k), M (m,n)
+      B::gemm_nn(u, w, m, bool{});                 // M (+)= U W;   U (m,k), W (k,n), M (m,n)
+    };
+
+/// A closed set of kernels, compiled for some instruction set: `simd::scalar`,
+/// `simd::highway_static`, `simd::highway_dynamic`, `simd::xsimd_static`.
+template <class B>
+concept kernel_backend =
+    kernels_for<B, float> && kernels_for<B, bf16> && kernels_for<B, f16> &&
+    requires(float s, const float* x, float* y, std::size_t n, matrix_view<const float> u,
+             matrix_view<float> m) {
+      { B::name() } -> std::convertible_to<std::string_view>;  // "highway_static/AVX3"
+      B::ger(s, x, x, m);                     // M += s x y^T; x has M.rows, y has M.cols
+      B::gemm_tn(u, u, m, bool{});            // M (+)= U^T V; U (k,m), V (k,n), M (m,n)
+      B::softmax(y, n);                       // in place, the maximum subtracted first
+      B::rms_norm(x, x, s, y, n);             // y = x / sqrt(mean(x^2) + s) * weight
+      B::silu_mul(x, x, y, n);                // y = x * sigmoid(x) * up
+      { B::sum_squares(x, n) } -> std::same_as<float>;
+    };
+
+/// One adapter: low-rank factors at named sites.
+template <class A>
+concept adapter_storage = element<typename A::element_type> &&
+    requires(const A& a, std::size_t i, std::string_view module) {
+      { a.size() } -> std::convertible_to<std::size_t>;         // number of sites
+      { a.module(i) } -> std::convertible_to<std::string_view>; // "model.layers.0.mlp.up_proj"
+      { a.factors(i) } -> std::same_as<factors_view<typename A::element_type>>;
+    };
+
+/// What the forward pass adds at each site: nothing, one adapter, or a weighted set of adapters.
+template <class D>
+concept adapter_delta = requires(const D& d, std::size_t site, matrix_view<const float> x,
+                                 matrix_view<float> y, float* scratch) {
+      { d.scratch_size() } -> std::convertible_to<std::size_t>;  // floats needed per token
+      d.add(site, x, y, scratch);  // y (tokens, out) += x (tokens, in) dW^T
+    };
+
+/// Several adapters of one base model over the same sites, each with an index vector.
+template <class P>
+concept adapter_pool = element<typename P::element_type> && requires(const P& p, std::size_t i) {
+      { p.size() } -> std::convertible_to<std::size_t>;     // number of adapters
+      { p.sites() } -> std::convertible_to<std::size_t>;    // number of sites of each adapter
+      { p.index(i) } -> std::convertible_to<std::span<const float>>;  // unit vector of adapter i
+    };
+
+/// Pool and weights -> one adapter (or a delta that keeps the sum exact).
+template <class B, class Pool>
+concept blend_policy = requires(const Pool& pool, std::span<const weighted_slot> weights) {
+      { B::name() } -> std::convertible_to<std::string_view>;
+      { B::blend(pool, weights) };  // result<adapter or delta>; refuses weights that are not finite
+    };
+
+/// Embeddings of a user's samples -> one weight per adapter of the pool.
+template <class M>
+concept matcher = requires(const M& m, matrix_view<const float> index,
+                           matrix_view<const float> samples) {
+      { M::name() } -> std::convertible_to<std::string_view>;
+      // index (N, d) and samples (S, d), rows of unit length -> N weights
+      { m.weights(index, samples) } -> std::convertible_to<std::vector<float>>;
+    };
+
+/// Signals -> who answers.
+template <class R>
+concept router_policy = requires(const R& r, const signals& s) {
+      { r.decide(s) } -> std::same_as<route>;
+    };
+
+/// Logits -> the next token. The span may be reordered and overwritten.
+template <class S>
+concept sampler = requires(S& s, std::span<float> logits) {
+      { s(logits) } -> std::convertible_to<std::int32_t>;
+    };
+
+/// Text <-> token ids.
+template <class T>
+concept tokenizer = requires(const T& t, std::string_view text, std::int32_t id) {
+      { t.size() } -> std::convertible_to<std::size_t>;                    // vocabulary
+      { t.encode(text) } -> std::convertible_to<std::vector<std::int32_t>>; // without BOS
+      { t.decode(id) } -> std::convertible_to<std::string_view>;           // the bytes of one token
+      { t.bos() } -> std::convertible_to<std::int32_t>;
+      { t.eos() } -> std::convertible_to<std::int32_t>;
+    };
+
+}  // namespace crayon
