@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// What adapters add to the linear layers of the forward pass.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/model/llama_config.hpp>
+
+namespace crayon::model {
+
+/// The base model as it is.
+struct no_delta {
+  [[nodiscard]] static constexpr std::size_t scratch_size() noexcept { return 0; }
+  static void add(std::size_t, matrix_view<const float>, matrix_view<float>, float*) noexcept {}
+};
+static_assert(adapter_delta<no_delta>);
+
+/// A weighted set of adapters that stays a sum, as the blend `activations` keeps it.
+template <class A>
+concept adapter_sum = element<typename A::element_type> && requires(const A& a, std::size_t i) {
+  { a.size() } -> std::convertible_to<std::size_t>;          // number of sites
+  { a.module(i) } -> std::convertible_to<std::string_view>;  // "model.layers.0.mlp.up_proj"
+  { a.parts(i) } -> std::convertible_to<std::span<const factors_view<typename A::element_type>>>;
+};
+
+/// y += sum_i scale_i B_i (A_i x) at each site of one model: adapters bound to the model's layers.
+/// It refers to the factors: the adapters outlive it and their factors stay where they are.
+template <kernel_backend B, element E>
+class lora_delta {
+ public:
+  using element_type = E;
+
+  /// Adds nothing until adapters are appended.
+  explicit lora_delta(const llama_config& config) : config_(config), parts_(config.sites()) {}
+
+  /// The adapter, or the sum of adapters, on that model. `weight` multiplies its scale.
+  /// Errors: a module the model does not have, factors whose shapes do not fit its layer.
+  template <class A>
+    requires adapter_storage<A> || adapter_sum<A>
+  [[nodiscard]] static result<lora_delta> bind(const llama_config& config, const A& adapter,
+                                               float weight = 1) {
+    lora_delta delta(config);
+    CRAYON_CHECK(delta.append(adapter, weight));
+    return delta;
+  }
+
+  /// Adds one more adapter; after an error the delta is unchanged.
+  template <class A>
+    requires adapter_storage<A> || adapter_sum<A>
+  [[nodiscard]] result<void> append(const A& adapter, float weight = 1) {
+    auto parts = parts_;
+    for (std::size_t i = 0; i < adapter.size(); ++i) {
+      const std::string_view module = adapter.module(i);
+      const std::size_t site = find(module);
+      if (site == config_.sites()) {
+        return error{errc::mismatch, "adapter module " + std::string(module) +
+                                         " is not a linear layer of this model (" +
+                                         std::to_string(config_.layers) + " layers)"};
+      }
+      if constexpr (adapter_sum<A>) {
+        for (const auto& part : adapter.parts(i))
+          CRAYON_CHECK(take(parts[site], part, site, weight));
+      } else {
+        CRAYON_CHECK(take(parts[site], adapter.factors(i), site, weight));
+      }
+    }
+    parts_ = std::move(parts);
+    for (const auto& site : parts_) {
+      for (const auto& part : site) scratch_ = std::max(scratch_, part.rank());
+    }
+    return {};
+  }
+
+  /// Floats per token: the largest rank.
+  [[nodiscard]] std::size_t scratch_size() const noexcept { return scratch_; }
+
+  /// The factors at that site, their scales times their weights.
+  [[nodiscard]] std::span<const factors_view<E>> parts(std::size_t site) const noexcept {
+    return parts_[site];
+  }
+
+  /// y (tokens, out) += x (tokens, in) dW^T; scratch has tokens * scratch_size() floats.
+  void add(std::size_t site, matrix_view<const float> x, matrix_view<float> y,
+           float* scratch) const {
+    for (const factors_view<E>& part : parts_[site]) {
+      if (x.rows == 1) {
+        B::gemv(part.a, x.data, scratch);
+        B::gemv_add(part.scale, part.b, scratch, y.data);
+        continue;
+      }
+      const matrix_view<float> u{scratch, x.rows, part.rank()};
+      B::gemm_nt(x, part.a, u, false);
+      for (std::size_t j = 0; j < u.size(); ++j) scratch[j] *= part.scale;
+      B::gemm_nt(matrix_view<const float>(u), part.b, y, true);
+    }
+  }
+
+ private:
+  [[nodiscard]] std::size_t find(std::string_view module) const {
+    for (std::size_t site = 0; site < config_.sites(); ++site) {
+      if (llama_config::module(site) == module) return site;
+    }
+    return config_.sites();
+  }
+
+  [[nodiscard]] result<void> take(std::vector<factors_view<E>>& parts, factors_view<E> part,
+                                  std::size_t site, float weight) const {
+    const projection p = llama_config::projection_of(site);
+    if (part.a.cols != config_.in(p) || part.b.rows != config_.out(p) ||
+        part.a.rows != part.b.cols) {
+      return error{errc::bad_shape, "adapter module " + llama_config::module(site) + ": A " +
+                                        shape(part.a.rows, part.a.cols) + " and B " +
+                                        shape(part.b.rows, part.b.cols) +
+                                        " do not fit the model's layer " +
+                                        shape(config_.out(p), config_.in(p))};
+    }
+    part.scale *= weight;
+    if (part.rank() > 0 && part.scale != 0) parts.push_back(part);
+    return {};
+  }
+
+  [[nodiscard]] static std::string shape(std::size_t rows, std::size_t cols) {
+    return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+  }
+
+  llama_config config_;
+  std::vector<std::vector<factors_view<E>>> parts_;
+  std::size_t scratch_ = 0;
+};
+
+}  // namespace crayon::model
