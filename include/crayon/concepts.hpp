@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <crayon/core/element.hpp>
+#include <crayon/core/function_ref.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/core/view.hpp>
 
@@ -36,6 +37,29 @@ struct signals {
 
 /// Who answers.
 enum class route : std::uint8_t { device, server };
+
+/// Takes an answer piece by piece (whole UTF-8 characters) as it comes; false stops it.
+using piece_sink = function_ref<bool(std::string_view)>;
+
+/// What to generate, for a model here or elsewhere.
+struct generation_options {
+  std::size_t max_tokens = 64;
+  float temperature = 0;           ///< 0: greedy
+  float top_p = 1;                 ///< 1: off
+  std::size_t top_k = 0;           ///< 0: off
+  std::uint64_t seed = 0;
+  std::vector<std::string> stop;   ///< the answer ends before the first of these
+  std::uint32_t deadline_ms = 0;   ///< for the whole call; 0: the callee's own
+};
+
+/// What came back from a model elsewhere. `text` is what arrived, also when it failed on the way.
+struct remote_answer {
+  result<void> outcome;  ///< an error: the text is not a whole answer
+  std::string text;
+  std::size_t prompt_tokens = 0;      ///< as the server counts them; 0: it did not say
+  std::size_t completion_tokens = 0;
+  std::size_t attempts = 0;           ///< requests sent
+};
 
 /// The low-rank factors of one adapter at one site: dW = scale * b * a.
 template <element E>
@@ -143,15 +167,23 @@ concept router_policy = requires(const R& r, const signals& s) {
       { r.decide(s) } -> std::same_as<route>;
     };
 
+/// A larger model elsewhere.
+template <class R>
+concept remote = requires(R& r, std::string_view prompt, const generation_options& options,
+                          piece_sink on_piece) {
+      // returns before the deadline, whatever the network does
+      { r.complete(prompt, options, on_piece) } -> std::same_as<remote_answer>;
+    };
+
 /// Logits -> the next token. The span may be reordered and overwritten.
 template <class S>
 concept sampler = requires(S& s, std::span<float> logits) {
       { s(logits) } -> std::convertible_to<std::int32_t>;
     };
 
-/// Text <-> token ids.
+/// Text <-> token ids. (The namespace has the shorter name.)
 template <class T>
-concept tokenizer = requires(const T& t, std::string_view text, std::int32_t id) {
+concept text_tokenizer = requires(const T& t, std::string_view text, std::int32_t id) {
       { t.size() } -> std::convertible_to<std::size_t>;                    // vocabulary
       { t.encode(text) } -> std::convertible_to<std::vector<std::int32_t>>; // without BOS
       { t.decode(id) } -> std::convertible_to<std::string_view>;           // the bytes of one token

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// To the server when one of several policies says so.
+#pragma once
+
+#include <cstddef>
+#include <tuple>
+
+#include <crayon/router/confidence.hpp>
+
+namespace crayon::router {
+
+/// `any_of{scope{2}, confidence{signal_kind::margin, 0.3F}}`; of no policy: the device.
+template <router_policy... Policies>
+class any_of {
+ public:
+  any_of() = default;
+  constexpr explicit any_of(Policies... policies) requires(sizeof...(Policies) > 0)
+      : policies_(policies...) {}
+
+  [[nodiscard]] constexpr route decide(const signals& seen) const {
+    const bool server = std::apply(
+        [&](const auto&... policy) { return (... || (policy.decide(seen) == route::server)); },
+        policies_);
+    return server ? route::server : route::device;
+  }
+
+  template <std::size_t I>
+  [[nodiscard]] constexpr const auto& get() const noexcept {
+    return std::get<I>(policies_);
+  }
+
+ private:
+  std::tuple<Policies...> policies_;
+};
+static_assert(router_policy<any_of<confidence, any_of<>>>);
+
+}  // namespace crayon::router

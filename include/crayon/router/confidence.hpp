@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// To the server when the device's model is not sure of its answer.
+#pragma once
+
+#include <crayon/router/signals.hpp>
+
+namespace crayon::router {
+
+/// A threshold on one signal, in the signal's own units: `confidence{signal_kind::margin, 0.3F}`
+/// keeps answers whose smallest margin is at least 0.3. A signal that was not measured keeps the
+/// query on the device: sending is what needs a reason.
+struct confidence {
+  signal_kind on = signal_kind::max_probability;
+  float threshold = 0.5F;
+
+  [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
+    return beyond(value_of(seen, on), threshold, on) ? route::server : route::device;
+  }
+};
+static_assert(router_policy<confidence>);
+
+}  // namespace crayon::router

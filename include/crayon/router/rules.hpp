@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Thresholds on signals that are chosen at run time: what a router file holds.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <crayon/router/confidence.hpp>
+
+namespace crayon::router {
+
+/// `any_of` or `all_of` over thresholds, as a value instead of a type. Without thresholds it is
+/// `always_device` or `always_server`, as any_of<> and all_of<> are.
+struct rules {
+  enum class combination : std::uint8_t { any_of, all_of };
+
+  combination combine = combination::any_of;
+  std::vector<confidence> thresholds;
+
+  [[nodiscard]] route decide(const signals& seen) const noexcept {
+    const auto server = [&](const confidence& one) { return one.decide(seen) == route::server; };
+    const bool go = combine == combination::any_of
+                        ? std::any_of(thresholds.begin(), thresholds.end(), server)
+                        : std::all_of(thresholds.begin(), thresholds.end(), server);
+    return go ? route::server : route::device;
+  }
+};
+static_assert(router_policy<rules>);
+
+}  // namespace crayon::router

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// To the server when the query is not of the task that the device was customized for.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include <crayon/router/signals.hpp>
+
+namespace crayon::router {
+
+/// Distance of a query to the customized task, seen through the pool: cross-entropy, in nats, of
+/// the query's adapter weights against the user's, H = -sum_i query_i log user_i. Large when the
+/// query would like adapters that the user's blend does not hold. A query of one of the user's
+/// several tasks stays near, which is why the query is the first argument of H and not the second.
+/// Weights below `floor` count as `floor`, so that a distance is at most -log(floor). Same length;
+/// each sums to 1.
+[[nodiscard]] inline float weight_cross_entropy(std::span<const float> query,
+                                                std::span<const float> user,
+                                                float floor = 1e-6F) noexcept {
+  CRAYON_ASSERT(query.size() == user.size());
+  double sum = 0;
+  for (std::size_t i = 0; i < query.size(); ++i) {
+    sum -= double{query[i]} * std::log(double{std::max(user[i], floor)});
+  }
+  return static_cast<float>(sum);
+}
+
+/// Distance of a query to the nearest of the user's own samples: 1 - cosine, in [0, 2]. `samples`
+/// (S, d) and `query` (d) have unit length; no samples: not measured.
+[[nodiscard]] inline float nearest_distance(matrix_view<const float> samples,
+                                            std::span<const float> query) noexcept {
+  CRAYON_ASSERT(samples.rows == 0 || samples.cols == query.size());
+  if (samples.rows == 0) return not_measured;
+  double nearest = -1;
+  for (std::size_t s = 0; s < samples.rows; ++s) {
+    double cosine = 0;
+    for (std::size_t j = 0; j < samples.cols; ++j) {
+      cosine += double{samples.row(s)[j]} * double{query[j]};
+    }
+    nearest = std::max(nearest, cosine);
+  }
+  return static_cast<float>(1 - nearest);
+}
+
+/// Beyond `threshold` the query goes to the server, before any token is generated. The distance is
+/// one of the two above, chosen by the engine's configuration; the threshold is in its units.
+struct scope {
+  float threshold = 2;
+
+  [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
+    return seen.scope_distance > threshold ? route::server : route::device;
+  }
+};
+static_assert(router_policy<scope>);
+
+}  // namespace crayon::router
