@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// From the embeddings of a user's samples to the adapter weights that each of them trains with.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+
+namespace crayon::train {
+
+/// Gives each sample of a group (the samples of one real or simulated user) its adapter weights.
+template <class G, class M>
+concept gate_policy = requires(const G& g, const M& matcher, matrix_view<const float> index,
+                               matrix_view<const float> samples, matrix_view<float> weights) {
+  { G::name() } -> std::convertible_to<std::string_view>;
+  // index (N, d), samples (S, d) -> weights (S, N)
+  g(matcher, index, samples, weights);
+};
+
+/// As deployment does it for a query whose answer is not known: the matcher sees the group's other
+/// samples. A group of one falls back to its own sample.
+struct leave_one_out {
+  static constexpr std::string_view name() noexcept { return "leave_one_out"; }
+
+  template <matcher M>
+  void operator()(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                  matrix_view<float> weights) const {
+    std::vector<float> others(samples.rows * samples.cols);
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      std::size_t count = 0;
+      for (std::size_t o = 0; o < samples.rows; ++o) {
+        if (o == s && samples.rows > 1) continue;
+        std::copy_n(samples.row(o), samples.cols, others.data() + count++ * samples.cols);
+      }
+      const std::vector<float> w =
+          match.weights(index, matrix_view<const float>(others.data(), count, samples.cols));
+      std::copy_n(w.data(), weights.cols, weights.row(s));
+    }
+  }
+};
+
+/// All samples of the group train with the weights of the whole group, the scored one included.
+struct whole_group {
+  static constexpr std::string_view name() noexcept { return "whole_group"; }
+
+  template <matcher M>
+  void operator()(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                  matrix_view<float> weights) const {
+    const std::vector<float> w = match.weights(index, samples);
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      std::copy_n(w.data(), weights.cols, weights.row(s));
+    }
+  }
+};
+
+/// Each sample trains with the weights of its own embedding; deployment averages them, so the two
+/// differ (the baseline).
+struct per_sample {
+  static constexpr std::string_view name() noexcept { return "per_sample"; }
+
+  template <matcher M>
+  void operator()(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                  matrix_view<float> weights) const {
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      const std::vector<float> w = match.weights(index, samples.rows_from(s, 1));
+      std::copy_n(w.data(), weights.cols, weights.row(s));
+    }
+  }
+};
+
+}  // namespace crayon::train

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// The gradient of one batch, computed by several tasks and summed in a fixed order.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/aligned.hpp>
+#include <crayon/train/llama_backward.hpp>
+
+namespace crayon::train {
+
+/// How a batch is spread over threads. The result depends on these numbers and on the backend, not
+/// on the executor or on who ran what.
+struct sharding {
+  std::size_t shards = 0;  ///< tasks, each with a gradient of its own; 0: as many as the threads
+  std::size_t rows = 512;  ///< a pass takes sequences up to that many rows (at least one)
+};
+
+/// Which parts of the model learn.
+enum class trainable { weights, factors };
+
+/// Computes gradients of the mean loss over the scored tokens of a batch.
+template <kernel_backend B>
+class batch_gradient {
+ public:
+  using weights_type = model::llama_weights<float>;
+
+  /// `factors` may be null for trainable::weights. All must outlive the object.
+  batch_gradient(const weights_type& weights, const lora_factors* factors, trainable what,
+                 sharding spread, std::size_t threads)
+      : weights_(&weights),
+        rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta),
+        rows_(spread.rows),
+        matrices_(what == trainable::weights ? weights.matrices().size() : 0),
+        norms_(what == trainable::weights ? weights.norms().size() : 0),
+        factors_(what == trainable::factors ? factors->values().size() : 0) {
+    const std::size_t shards =
+        std::max<std::size_t>(spread.shards == 0 ? threads : spread.shards, 1);
+    passes_.reserve(shards);
+    for (std::size_t i = 0; i < shards; ++i) passes_.emplace_back(weights, rope_, factors);
+    sums_.resize(shards);
+    gradients_.resize(shards);
+    for (auto& g : gradients_) g.resize(matrices_ + norms_ + factors_);
+    squares_.resize((gradients_[0].size() + grain - 1) / grain);
+  }
+  batch_gradient(const batch_gradient&) = delete;
+  batch_gradient& operator=(const batch_gradient&) = delete;
+
+  /// Sum over the batch; afterwards the gradient of the mean is in matrices(), norms(), factors().
+  template <executor X>
+  loss_sum compute(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks) {
+    run(batch, adapter_weights, tasks, true);
+    tasks.parallel_for(squares_.size(), [&](std::size_t part) { reduce(part); });
+    return total();
+  }
+
+  /// The loss alone.
+  template <executor X>
+  loss_sum loss(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks) {
+    run(batch, adapter_weights, tasks, false);
+    return total();
+  }
+
+  [[nodiscard]] std::span<const float> matrices() const noexcept {
+    return std::span<const float>(gradients_[0]).subspan(0, matrices_);
+  }
+  [[nodiscard]] std::span<const float> norms() const noexcept {
+    return std::span<const float>(gradients_[0]).subspan(matrices_, norms_);
+  }
+  [[nodiscard]] std::span<const float> factors() const noexcept {
+    return std::span<const float>(gradients_[0]).subspan(matrices_ + norms_, factors_);
+  }
+
+  /// Euclidean norm of the whole gradient.
+  [[nodiscard]] double norm() const noexcept {
+    double sum = 0;
+    for (const double part : squares_) sum += part;
+    return std::sqrt(sum);
+  }
+
+ private:
+  static constexpr std::size_t grain = 16384;
+
+  template <executor X>
+  void run(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks,
+           bool backward) {
+    split(batch);
+    const float scale = 1 / static_cast<float>(std::max<std::size_t>(batch.loss_rows(), 1));
+    tasks.parallel_for(passes_.size(), [&](std::size_t shard) {
+      float* g = gradients_[shard].data();
+      gradient_sink sink;
+      if (backward) {
+        std::fill(gradients_[shard].begin(), gradients_[shard].end(), 0.0F);
+        if (matrices_ != 0) sink.matrices = g;
+        if (matrices_ != 0) sink.norms = g + matrices_;
+        if (factors_ != 0) sink.factors = g + matrices_ + norms_;
+      }
+      loss_sum sum;
+      std::size_t first = bounds_[shard];
+      while (first < bounds_[shard + 1]) {
+        std::size_t last = first + 1;
+        const auto offsets = batch.offsets();
+        while (last < bounds_[shard + 1] && offsets[last + 1] - offsets[first] <= rows_) ++last;
+        sum += passes_[shard](sequences_of(batch, first, last), adapter_weights, scale, sink);
+        first = last;
+      }
+      sums_[shard] = sum;
+    });
+  }
+
+  /// Consecutive sequences for each shard, about the same number of rows.
+  void split(const packed_batch& batch) {
+    const std::size_t shards = passes_.size();
+    bounds_.assign(1, 0);
+    std::size_t s = 0;
+    for (std::size_t shard = 1; shard <= shards; ++shard) {
+      const std::size_t until = batch.rows() * shard / shards;
+      while (s < batch.sequences() && (shard == shards || batch.offsets()[s + 1] <= until)) ++s;
+      bounds_.push_back(s);
+    }
+  }
+
+  /// One part of all gradients: summed into the first, shard by shard, and its squares.
+  void reduce(std::size_t part) noexcept {
+    const std::size_t first = part * grain;
+    const std::size_t n = std::min(grain, gradients_[0].size() - first);
+    float* CRAYON_RESTRICT sum = gradients_[0].data() + first;
+    for (std::size_t shard = 1; shard < gradients_.size(); ++shard) {
+      const float* CRAYON_RESTRICT from = gradients_[shard].data() + first;
+      for (std::size_t j = 0; j < n; ++j) sum[j] += from[j];
+    }
+    squares_[part] = double{B::sum_squares(sum, n)};
+  }
+
+  [[nodiscard]] loss_sum total() const noexcept {
+    loss_sum sum;
+    for (const auto& s : sums_) sum += s;
+    return sum;
+  }
+
+  const weights_type* weights_;
+  model::rope_table rope_;
+  std::size_t rows_;
+  std::size_t matrices_, norms_, factors_;
+  std::vector<llama_backward<B>> passes_;
+  std::vector<aligned_vector<float>> gradients_;
+  std::vector<loss_sum> sums_;
+  std::vector<std::size_t> bounds_;
+  std::vector<double> squares_;
+};
+
+}  // namespace crayon::train

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// Loss and gradients of a Llama model over packed sequences: all weights, adapters, or both.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include <crayon/concepts.hpp>
+#include <crayon/model/llama_weights.hpp>
+#include <crayon/model/rope.hpp>
+#include <crayon/train/batch.hpp>
+#include <crayon/train/cross_entropy.hpp>
+#include <crayon/train/elementwise.hpp>
+#include <crayon/train/gated_lora.hpp>
+#include <crayon/train/llama_buffers.hpp>
+
+namespace crayon::train {
+
+/// Where gradients are added to. Null: that part is frozen; matrices and norms go together, and
+/// with all three null there is no backward pass.
+struct gradient_sink {
+  float* matrices = nullptr;  ///< laid out as llama_weights::matrices()
+  float* norms = nullptr;     ///< as llama_weights::norms()
+  float* factors = nullptr;   ///< as lora_factors::values()
+
+  [[nodiscard]] bool frozen() const noexcept {
+    return matrices == nullptr && norms == nullptr && factors == nullptr;
+  }
+};
+
+/// One forward and backward pass; one object per thread.
+template <kernel_backend B>
+class llama_backward {
+ public:
+  using weights_type = model::llama_weights<float>;
+  using const_matrix = matrix_view<const float>;
+  using matrix = matrix_view<float>;
+
+  /// `factors` may be null. All must outlive the object.
+  llama_backward(const weights_type& weights, const model::rope_table& rope,
+                 const lora_factors* factors)
+      : weights_(&weights), rope_(&rope), factors_(factors) {}
+
+  /// Adds scale * d(sum of -log p(target)) / d(weights) to `sink` and returns the unscaled sum.
+  /// `adapter_weights` (sequences of the whole batch, N) is read only when there are factors, and
+  /// then `sink.factors` must be there in a backward pass.
+  loss_sum operator()(const batch_view& batch, const_matrix adapter_weights, float scale,
+                      const gradient_sink& sink) {
+    buffers_.fit(weights_->config(), batch, factors_);
+    batch_ = &batch;
+    adapter_weights_ = adapter_weights;
+    sink_ = sink;
+    const auto& c = weights_->config();
+    embedding_forward(weights_->embedding(), batch.inputs, stream(0));
+    for (std::size_t layer = 0; layer < c.layers; ++layer) {
+      attention_block_forward(layer);
+      mlp_block_forward(layer);
+    }
+    if (buffers_.scored_rows.empty()) return {};
+    const loss_sum sum = head(scale);
+    if (sink_.frozen()) return sum;
+    for (std::size_t layer = c.layers; layer-- > 0;) {
+      mlp_block_backward(layer);
+      attention_block_backward(layer);
+    }
+    if (sink_.matrices != nullptr) {
+      embedding_backward(buffers_.d_stream.view(), batch.inputs, gradient(weights_->embedding()));
+    }
+    return sum;
+  }
+
+ private:
+  using projection = model::projection;
+
+  [[nodiscard]] matrix stream(std::size_t layer) noexcept {
+    return layer < buffers_.layers.size() ? buffers_.layers[layer].input.view()
+                                          : buffers_.last.view();
+  }
+
+  /// The gradient of a matrix of the weights.
+  [[nodiscard]] matrix gradient(const_matrix weight) const noexcept {
+    return {sink_.matrices + (weight.data - weights_->matrices().data()), weight.rows, weight.cols};
+  }
+  [[nodiscard]] float* gradient(const float* norm) const noexcept {
+    return sink_.norms == nullptr ? nullptr : sink_.norms + (norm - weights_->norms().data());
+  }
+
+  [[nodiscard]] const lora_site* adapted(std::size_t layer, projection p) const noexcept {
+    return factors_ == nullptr ? nullptr : factors_->find(model::llama_config::site(layer, p));
+  }
+
+  /// y (+)= x W^T + adapters.
+  void linear_forward(std::size_t layer, projection p, const_matrix x, matrix y, bool accumulate) {
+    B::gemm_nt(x, weights_->linear(layer, p), y, accumulate);
+    if (const lora_site* site = adapted(layer, p)) {
+      gated_lora_forward<B>(*site, factors_->values().data(), *batch_, adapter_weights_, x,
+                            buffers_.lora[factors_->number(*site)].view(), y,
+                            buffers_.lora_gate.data());
+    }
+  }
+
+  /// dW += dy^T x, dx (+)= dy W, and the same through the adapters; an empty dx is not wanted.
+  void linear_backward(std::size_t layer, projection p, const_matrix x, const_matrix dy, matrix dx,
+                       bool accumulate) {
+    const const_matrix w = weights_->linear(layer, p);
+    if (sink_.matrices != nullptr) B::gemm_tn(dy, x, gradient(w), true);
+    if (!dx.empty()) B::gemm_nn(dy, w, dx, accumulate);
+    if (const lora_site* site = adapted(layer, p)) {
+      gated_lora_backward<B>(*site, factors_->values().data(), *batch_, adapter_weights_, x,
+                             buffers_.lora[factors_->number(*site)].view(), dy, dx, sink_.factors,
+                             matrix(buffers_.d_lora.data(), dy.rows, site->total),
+                             buffers_.lora_gate.data());
+    }
+  }
+
+  static void copy(const_matrix from, matrix to) noexcept {
+    std::copy_n(from.data, from.size(), to.data);
+  }
+
+  [[nodiscard]] attention_shape heads() const noexcept {
+    const auto& c = weights_->config();
+    return {c.heads, c.kv_heads, c.head_dim};
+  }
+
+  void attention_block_forward(std::size_t layer) {
+    auto& l = buffers_.layers[layer];
+    rms_norm_forward<B>(l.input.view(), weights_->attention_norm(layer), epsilon(),
+                        l.attention_in.view());
+    const const_matrix x = l.attention_in.view();
+    linear_forward(layer, projection::q, x, l.q.view(), false);
+    linear_forward(layer, projection::k, x, l.k.view(), false);
+    linear_forward(layer, projection::v, x, l.v.view(), false);
+    for (std::size_t s = 0; s < batch_->sequences(); ++s) {
+      rope_forward(*rope_, rows_of(l.q, s));
+      rope_forward(*rope_, rows_of(l.k, s));
+      attention_forward<B>(heads(), rows_of(l.q, s), rows_of(l.k, s), rows_of(l.v, s),
+                           l.probabilities.data() + buffers_.probability_offsets[s],
+                           rows_of(l.mixed, s));
+    }
+    copy(l.input.view(), l.middle.view());
+    linear_forward(layer, projection::o, l.mixed.view(), l.middle.view(), true);
+  }
+
+  void attention_block_backward(std::size_t layer) {
+    auto& l = buffers_.layers[layer];
+    const matrix d_normed = needs_input_gradient(layer) ? buffers_.d_normed.view() : matrix{};
+    linear_backward(layer, projection::o, l.mixed.view(), buffers_.d_stream.view(),
+                    buffers_.d_mixed.view(), false);
+    for (std::size_t s = 0; s < batch_->sequences(); ++s) {
+      const matrix dq = rows_of(buffers_.dq, s), dk = rows_of(buffers_.dk, s);
+      attention_backward<B>(heads(), rows_of(l.q, s), rows_of(l.k, s), rows_of(l.v, s),
+                            l.probabilities.data() + buffers_.probability_offsets[s],
+                            rows_of(buffers_.d_mixed, s), dq, dk, rows_of(buffers_.dv, s),
+                            buffers_.scratch.data());
+      rope_backward(*rope_, dq);
+      rope_backward(*rope_, dk);
+    }
+    const const_matrix x = l.attention_in.view();
+    linear_backward(layer, projection::q, x, buffers_.dq.view(), d_normed, false);
+    linear_backward(layer, projection::k, x, buffers_.dk.view(), d_normed, true);
+    linear_backward(layer, projection::v, x, buffers_.dv.view(), d_normed, true);
+    if (d_normed.empty()) return;
+    const float* norm = weights_->attention_norm(layer);
+    rms_norm_backward<B>(l.input.view(), norm, epsilon(), d_normed, buffers_.d_stream.view(),
+                         gradient(norm), buffers_.scratch.data());
+  }
+
+  void mlp_block_forward(std::size_t layer) {
+    auto& l = buffers_.layers[layer];
+    rms_norm_forward<B>(l.middle.view(), weights_->mlp_norm(layer), epsilon(), l.mlp_in.view());
+    linear_forward(layer, projection::gate, l.mlp_in.view(), l.gate.view(), false);
+    linear_forward(layer, projection::up, l.mlp_in.view(), l.up.view(), false);
+    silu_mul_forward<B>(l.gate.view(), l.up.view(), l.product.view());
+    copy(l.middle.view(), stream(layer + 1));
+    linear_forward(layer, projection::down, l.product.view(), stream(layer + 1), true);
+  }
+
+  void mlp_block_backward(std::size_t layer) {
+    auto& l = buffers_.layers[layer];
+    auto& b = buffers_;
+    linear_backward(layer, projection::down, l.product.view(), b.d_stream.view(),
+                    b.d_product.view(), false);
+    silu_mul_backward(l.gate.view(), l.up.view(), b.d_product.view(), b.d_gate.view(),
+                      b.d_up.view());
+    linear_backward(layer, projection::gate, l.mlp_in.view(), b.d_gate.view(), b.d_normed.view(),
+                    false);
+    linear_backward(layer, projection::up, l.mlp_in.view(), b.d_up.view(), b.d_normed.view(), true);
+    const float* norm = weights_->mlp_norm(layer);
+    rms_norm_backward<B>(l.middle.view(), norm, epsilon(), b.d_normed.view(), b.d_stream.view(),
+                         gradient(norm), b.scratch.data());
+  }
+
+  /// Final norm, logits and loss of the scored rows; leaves the gradient in d_stream.
+  loss_sum head(float scale) {
+    auto& b = buffers_;
+    const std::size_t dim = weights_->config().dim;
+    const float* norm = weights_->final_norm();
+    const const_matrix w = weights_->head();
+    for (std::size_t i = 0; i < b.scored_rows.size(); ++i) {
+      std::copy_n(b.last.view().row(b.scored_rows[i]), dim, b.scored.view().row(i));
+    }
+    rms_norm_forward<B>(b.scored.view(), norm, epsilon(), b.scored_normed.view());
+    B::gemm_nt(const_matrix(b.scored_normed.view()), w, b.logits.view(), false);
+    const loss_sum sum = cross_entropy<B>(b.logits.view(), b.scored_targets, scale);
+    if (sink_.frozen()) return sum;
+    const const_matrix d_logits = b.logits.view();
+    if (sink_.matrices != nullptr) {
+      B::gemm_tn(d_logits, const_matrix(b.scored_normed.view()), gradient(w), true);
+    }
+    B::gemm_nn(d_logits, w, b.d_scored_normed.view(), false);
+    std::fill_n(b.d_scored.data(), b.d_scored.view().size(), 0.0F);
+    rms_norm_backward<B>(b.scored.view(), norm, epsilon(), b.d_scored_normed.view(),
+                         b.d_scored.view(), gradient(norm), b.scratch.data());
+    std::fill_n(b.d_stream.data(), b.d_stream.view().size(), 0.0F);
+    for (std::size_t i = 0; i < b.scored_rows.size(); ++i) {
+      std::copy_n(b.d_scored.view().row(i), dim, b.d_stream.view().row(b.scored_rows[i]));
+    }
+    return sum;
+  }
+
+  /// Below the first layer there is only the embedding.
+  [[nodiscard]] bool needs_input_gradient(std::size_t layer) const noexcept {
+    return layer > 0 || sink_.matrices != nullptr;
+  }
+  [[nodiscard]] float epsilon() const noexcept { return weights_->config().norm_epsilon; }
+
+  [[nodiscard]] matrix rows_of(const buffer& rows, std::size_t sequence) const noexcept {
+    return rows.view().rows_from(batch_->begin(sequence), batch_->length(sequence));
+  }
+
+  const weights_type* weights_;
+  const model::rope_table* rope_;
+  const lora_factors* factors_;
+  llama_buffers buffers_;
+  const batch_view* batch_ = nullptr;
+  const_matrix adapter_weights_;
+  gradient_sink sink_;
+};
+
+}  // namespace crayon::train
