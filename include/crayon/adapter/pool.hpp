@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+// N adapters of one base model, stored side by side so that a blend reads memory once, in order.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/concepts.hpp>
+#include <crayon/core/aligned.hpp>
+
+namespace crayon::adapter {
+
+/// What a pool was trained for. Using it otherwise is an error or a named override.
+struct pool_info {
+  std::string base_model;          ///< name or path, for people
+  std::string base_hash;           ///< llama_weights::hash() of the base model
+  std::string embedding;           ///< name() of the embedding policy of the index vectors
+  std::string matcher;             ///< name() of the matcher
+  std::string blend;               ///< name() of the blend policy used in training
+  float tau = 0.1F;                ///< temperature of the matcher
+  std::vector<std::string> names;  ///< one per adapter; "adapter-<k>" where none is given
+  std::vector<float> centre;       ///< (d), subtracted from embeddings; empty: nothing is
+  std::map<std::string, std::string> notes;
+
+  friend bool operator==(const pool_info&, const pool_info&) = default;
+};
+
+/// One factor of all adapters: [tiles, count, tile] in memory, the elements of each adapter's
+/// factor in row-major order, tile after tile, the last tile padded with zeros.
+template <class T>
+struct interleaved_view {
+  T* data = nullptr;
+  std::size_t elements = 0;  ///< of one adapter's factor
+  std::size_t count = 0;     ///< adapters
+  std::size_t tile = 0;      ///< elements
+
+  [[nodiscard]] std::size_t tiles() const noexcept { return (elements + tile - 1) / tile; }
+  /// Elements of all tiles of all adapters, padding included.
+  [[nodiscard]] std::size_t size() const noexcept { return tiles() * count * tile; }
+  /// Tile t of one adapter.
+  [[nodiscard]] T* at(std::size_t t, std::size_t slot) const noexcept {
+    return data + (t * count + slot) * tile;
+  }
+  /// Elements of tile t that are not padding.
+  [[nodiscard]] std::size_t length(std::size_t t) const noexcept {
+    return std::min(tile, elements - t * tile);
+  }
+};
+
+template <element E>
+class pool {
+ public:
+  using element_type = E;
+
+  /// Elements: 1 KB of f32. Large enough that a kernel call costs nothing beside it, small enough
+  /// that the factors of small models are not mostly padding.
+  static constexpr std::size_t default_tile = 256;
+
+  pool() = default;
+
+  /// `index` is (N, d) with rows of unit length, or has no columns (then only weights that are
+  /// given can be used). The adapters must agree in modules, shapes, ranks and scales.
+  [[nodiscard]] static result<pool> build(std::span<const lora_adapter<E>> adapters,
+                                          matrix_view<const float> index, pool_info info,
+                                          std::size_t tile = default_tile) {
+    if (adapters.empty()) return error{errc::bad_value, "a pool of no adapters"};
+    CRAYON_TRY(pool p, zeros(adapters[0].shapes(), adapters.size(), index, std::move(info), tile));
+    for (std::size_t k = 0; k < adapters.size(); ++k) CRAYON_CHECK(p.insert(k, adapters[k]));
+    return p;
+  }
+
+  /// A pool of `count` adapters that change nothing, to be filled by `insert` or through the views.
+  [[nodiscard]] static result<pool> zeros(std::vector<site_shape> shapes, std::size_t count,
+                                          matrix_view<const float> index, pool_info info,
+                                          std::size_t tile = default_tile);
+
+  /// Copies an adapter into a slot.
+  [[nodiscard]] result<void> insert(std::size_t slot, const lora_adapter<E>& adapter);
+
+  /// Copies an adapter out, bit by bit.
+  [[nodiscard]] lora_adapter<E> extract(std::size_t slot) const {
+    CRAYON_ASSERT(slot < size());
+    lora_adapter<E> adapter(shapes_);
+    for (std::size_t i = 0; i < sites(); ++i) {
+      copy_a(slot, i, adapter.a(i));
+      copy_b(slot, i, adapter.b(i));
+    }
+    return adapter;
+  }
+
+  /// Number of adapters.
+  [[nodiscard]] std::size_t size() const noexcept { return count_; }
+  [[nodiscard]] std::size_t sites() const noexcept { return shapes_.size(); }
+  [[nodiscard]] const std::vector<site_shape>& shapes() const noexcept { return shapes_; }
+  [[nodiscard]] std::string_view module(std::size_t site) const noexcept {
+    return shapes_[site].module;
+  }
+  [[nodiscard]] std::size_t out(std::size_t site) const noexcept { return shapes_[site].out; }
+  [[nodiscard]] std::size_t in(std::size_t site) const noexcept { return shapes_[site].in; }
+  [[nodiscard]] std::size_t rank(std::size_t, std::size_t site) const noexcept {
+    return shapes_[site].rank;
+  }
+  [[nodiscard]] float scale(std::size_t, std::size_t site) const noexcept {
+    return shapes_[site].scale;
+  }
+
+  /// (d)
+  [[nodiscard]] std::span<const float> index(std::size_t slot) const noexcept {
+    return {index_.data() + slot * index_dim_, index_dim_};
+  }
+  /// (N, d)
+  [[nodiscard]] matrix_view<const float> index() const noexcept {
+    return {index_.data(), count_, index_dim_};
+  }
+  [[nodiscard]] const pool_info& info() const noexcept { return info_; }
+
+  [[nodiscard]] interleaved_view<E> a(std::size_t site) noexcept {
+    return view(memory_.data(), 2 * site);
+  }
+  [[nodiscard]] interleaved_view<E> b(std::size_t site) noexcept {
+    return view(memory_.data(), 2 * site + 1);
+  }
+  [[nodiscard]] interleaved_view<const E> a(std::size_t site) const noexcept {
+    return view(memory_.data(), 2 * site);
+  }
+  [[nodiscard]] interleaved_view<const E> b(std::size_t site) const noexcept {
+    return view(memory_.data(), 2 * site + 1);
+  }
+
+  /// Copies one adapter's A (rank, in) or B (out, rank) into rows of any stride.
+  void copy_a(std::size_t slot, std::size_t site, matrix_view<E> to) const noexcept {
+    copy(a(site), slot, to);
+  }
+  void copy_b(std::size_t slot, std::size_t site, matrix_view<E> to) const noexcept {
+    copy(b(site), slot, to);
+  }
+
+  /// Elements per tile.
+  [[nodiscard]] std::size_t tile() const noexcept { return tile_; }
+  /// Bytes of all factors, padding included.
+  [[nodiscard]] std::size_t bytes() const noexcept { return memory_.size() * sizeof(E); }
+
+ private:
+  template <class T>
+  [[nodiscard]] interleaved_view<T> view(T* memory, std::size_t factor) const noexcept {
+    const auto& s = shapes_[factor / 2];
+    const std::size_t elements = s.rank * (factor % 2 == 0 ? s.in : s.out);
+    return {memory + offsets_[factor], elements, count_, tile_};
+  }
+
+  static void copy(interleaved_view<const E> from, std::size_t slot, matrix_view<E> to) noexcept {
+    CRAYON_ASSERT(slot < from.count && from.elements == to.size());
+    std::size_t done = 0;
+    while (done < from.elements) {
+      const std::size_t in_tile = done % from.tile, column = done % to.cols;
+      const std::size_t n = std::min(from.tile - in_tile, to.cols - column);
+      const E* first = from.at(done / from.tile, slot) + in_tile;
+      std::copy(first, first + n, to.row(done / to.cols) + column);
+      done += n;
+    }
+  }
+
+  std::vector<site_shape> shapes_;
+  std::size_t count_ = 0;
+  std::size_t tile_ = default_tile;
+  std::size_t index_dim_ = 0;
+  aligned_vector<float> index_;
+  pool_info info_;
+  std::vector<std::size_t> offsets_;
+  aligned_vector<E> memory_;
+};
+static_assert(adapter_pool<pool<float>>);
+
+/// "module (out, in) rank r scale s"
+[[nodiscard]] inline std::string describe(const site_shape& s) {
+  return s.module + " (" + std::to_string(s.out) + ", " + std::to_string(s.in) + ") rank " +
+         std::to_string(s.rank) + " scale " + std::to_string(s.scale);
+}
+
+template <element E>
+result<pool<E>> pool<E>::zeros(std::vector<site_shape> shapes, std::size_t count,
+                               matrix_view<const float> index, pool_info info, std::size_t tile) {
+  constexpr std::size_t line = alignment / sizeof(E);
+  if (tile == 0 || tile % line != 0) {
+    return error{errc::bad_value, "a tile of " + std::to_string(tile) +
+                                      " elements, needs a multiple of " + std::to_string(line)};
+  }
+  if (count == 0 || shapes.empty()) {
+    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
+                                      std::to_string(shapes.size()) + " sites"};
+  }
+  if (index.cols != 0 && index.rows != count) {
+    return error{errc::bad_shape, std::to_string(count) + " adapters, but " +
+                                      std::to_string(index.rows) + " index vectors"};
+  }
+  pool p;
+  p.shapes_ = std::move(shapes);
+  p.count_ = count;
+  p.tile_ = tile;
+  p.index_dim_ = index.cols;
+  if (!info.names.empty() && info.names.size() != count) {
+    return error{errc::bad_shape, std::to_string(count) + " adapters, but " +
+                                      std::to_string(info.names.size()) + " names"};
+  }
+  for (std::size_t k = info.names.size(); k < count; ++k) {
+    info.names.push_back("adapter-" + std::to_string(k));
+  }
+  if (!info.centre.empty() && info.centre.size() != index.cols) {
+    return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
+                                      ", but a centre of " + std::to_string(info.centre.size())};
+  }
+  for (std::size_t k = 0; index.cols != 0 && k < count; ++k) {
+    double squares = 0;
+    for (std::size_t j = 0; j < index.cols; ++j) {
+      squares += double{index.row(k)[j]} * double{index.row(k)[j]};
+    }
+    if (!(std::abs(squares - 1) < 1e-3)) {  // also when it is NaN
+      return error{errc::bad_value, "index vector of " + info.names[k] + " has length " +
+                                        std::to_string(std::sqrt(squares)) + ", needs 1"};
+    }
+    p.index_.insert(p.index_.end(), index.row(k), index.row(k) + index.cols);
+  }
+  p.info_ = std::move(info);
+  std::size_t total = 0;
+  for (const auto& s : p.shapes_) {
+    if (s.rank == 0 || s.in == 0 || s.out == 0) {
+      return error{errc::bad_shape, "an empty factor: " + describe(s)};
+    }
+    for (const std::size_t side : {s.in, s.out}) {
+      p.offsets_.push_back(total);
+      total += (s.rank * side + tile - 1) / tile * tile * count;
+    }
+  }
+  p.memory_.assign(total, from_float<E>(0));
+  return p;
+}
+
+template <element E>
+result<void> pool<E>::insert(std::size_t slot, const lora_adapter<E>& adapter) {
+  CRAYON_ASSERT(slot < size());
+  const std::string& who = info_.names[slot];
+  if (adapter.size() != sites()) {
+    return error{errc::bad_shape, who + " has " + std::to_string(adapter.size()) +
+                                      " sites, the pool has " + std::to_string(sites())};
+  }
+  for (std::size_t i = 0; i < sites(); ++i) {
+    const auto at = adapter.find(shapes_[i].module);
+    if (!at) return error{errc::bad_shape, who + " has no module " + shapes_[i].module};
+    if (adapter.shape(*at) != shapes_[i]) {
+      return error{errc::bad_shape, who + " has " + describe(adapter.shape(*at)) +
+                                        ", the pool has " + describe(shapes_[i])};
+    }
+  }
+  for (std::size_t i = 0; i < sites(); ++i) {
+    const auto factors = adapter.factors(*adapter.find(shapes_[i].module));
+    const auto copy_in = [&](interleaved_view<E> to, const E* from) {
+      for (std::size_t t = 0; t < to.tiles(); ++t) {
+        std::copy_n(from + t * to.tile, to.length(t), to.at(t, slot));
+      }
+    };
+    copy_in(a(i), factors.a.data);
+    copy_in(b(i), factors.b.data);
+  }
+  return {};
+}
+
+}  // namespace crayon::adapter
