@@ -1,7 +1,6 @@
 # Third-party packages, each looked for once: an installed one first, else a pinned current version.
 # Nothing is looked for that nothing asks for.
 include(FetchContent)
-include_guard(GLOBAL)
 
 # crayon_find_or_fetch(<package> <min> <repository> <tag>)
 # An installed package older than <min> counts as absent. (find_package's own version argument would
@@ -19,14 +18,10 @@ macro(crayon_find_or_fetch package min repository tag)
   endif()
 endmacro()
 
-# crayon_depend(<package>...): makes the packages' targets available in the project's root.
+# crayon_depend(<package>...): makes the packages' targets available in the calling directory.
 macro(crayon_depend)
   foreach(package ${ARGN})
-    get_property(done GLOBAL PROPERTY CRAYON_DEPENDENCY_${package})
-    if(NOT done)
-      set_property(GLOBAL PROPERTY CRAYON_DEPENDENCY_${package} TRUE)
-      cmake_language(CALL crayon_depend_${package})
-    endif()
+    cmake_language(CALL crayon_depend_${package})
   endforeach()
 endmacro()
 
@@ -91,10 +86,6 @@ macro(crayon_depend_httplib)
       crayon_find_or_fetch(httplib 0.11.0 https://github.com/yhirose/cpp-httplib v0.26.0)
     endif()
   endif()
-endmacro()
-
-macro(crayon_depend_eigen)
-  crayon_find_or_fetch(Eigen3 3.4.0 https://gitlab.com/libeigen/eigen 3.4.0)
 endmacro()
 
 macro(crayon_depend_cli11)
