@@ -32,3 +32,10 @@
 #define CRAYON_CHECK(...) CRAYON_CHECK_WITH(CRAYON_CONCAT(crayon_check_, __LINE__), __VA_ARGS__)
 #define CRAYON_CHECK_WITH(name, ...) \
   if (auto name = (__VA_ARGS__); !name) return name.error()
+
+/// Inlined whatever the optimiser thinks: a kernel's step must become part of its loop.
+#if defined(_MSC_VER)
+#define CRAYON_INLINE __forceinline
+#else
+#define CRAYON_INLINE inline __attribute__((always_inline))
+#endif

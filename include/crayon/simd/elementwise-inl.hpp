@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Kernels over vectors. Included inside the namespace of one target (see kernels-inl.hpp), once per
+// target, so it includes nothing and has no guard.
+//
+// `V` is the target's vector of f32: `V::vec` with `V::width` lanes. A whole vector is loaded from
+// and stored to any element type at any address; `load(p, count)` and `store(v, p, count)` touch
+// only the first `count` < width elements, absent lanes being 0.
+
+template <class V, class E>
+float dot(const E* p, const float* x, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  auto s0 = V::zero(), s1 = V::zero(), s2 = V::zero(), s3 = V::zero();
+  std::size_t j = 0;
+  for (; j + 4 * w <= n; j += 4 * w) {
+    s0 = V::fma(V::load(p + j), V::load(x + j), s0);
+    s1 = V::fma(V::load(p + j + w), V::load(x + j + w), s1);
+    s2 = V::fma(V::load(p + j + 2 * w), V::load(x + j + 2 * w), s2);
+    s3 = V::fma(V::load(p + j + 3 * w), V::load(x + j + 3 * w), s3);
+  }
+  for (; j + w <= n; j += w) s0 = V::fma(V::load(p + j), V::load(x + j), s0);
+  if (j < n) s1 = V::fma(V::load(p + j, n - j), V::load(x + j, n - j), s1);
+  return V::reduce_add(V::add(V::add(s0, s1), V::add(s2, s3)));
+}
+
+template <class V, class E>
+void axpy(float s, const E* p, float* y, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  const auto scale = V::set(s);
+  std::size_t j = 0;
+  for (; j + 2 * w <= n; j += 2 * w) {
+    const auto y0 = V::fma(scale, V::load(p + j), V::load(y + j));
+    const auto y1 = V::fma(scale, V::load(p + j + w), V::load(y + j + w));
+    V::store(y0, y + j);
+    V::store(y1, y + j + w);
+  }
+  for (; j + w <= n; j += w) V::store(V::fma(scale, V::load(p + j), V::load(y + j)), y + j);
+  if (j < n) V::store(V::fma(scale, V::load(p + j, n - j), V::load(y + j, n - j)), y + j, n - j);
+}
+
+template <class V>
+void ger(float s, const float* x, const float* y, matrix_view<float> m) noexcept {
+  for (std::size_t r = 0; r < m.rows; ++r) axpy<V>(s * x[r], y, m.row(r), m.cols);
+}
+
+/// Vectors V... of the sum at once, so that each row's weight and address are read once. (Loops
+/// over an index sequence are unrolled by the language: arrays of vectors then live in registers.)
+template <class V, class E, std::size_t... J>
+CRAYON_INLINE void weighted_sum_at(const weighted_rows<E>& rows, std::size_t j, E* e,
+                                   std::index_sequence<J...>) noexcept {
+  typename V::vec sum[] = {(static_cast<void>(J), V::zero())...};
+  for (std::size_t i = 0; i < rows.count; ++i) {
+    const auto weight = V::set(rows.weight[i]);
+    const E* p = rows.src[i] + j;
+    ((sum[J] = V::fma(weight, V::load(p + J * V::width), sum[J])), ...);
+  }
+  (V::store(sum[J], e + j + J * V::width), ...);
+}
+
+template <class V, class E>
+void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  std::size_t j = 0;
+  for (; j + 4 * w <= n; j += 4 * w) {
+    weighted_sum_at<V>(rows, j, e, std::make_index_sequence<4>{});
+  }
+  for (; j + w <= n; j += w) {
+    weighted_sum_at<V>(rows, j, e, std::make_index_sequence<1>{});
+  }
+  if (j < n) {
+    auto sum = V::zero();
+    for (std::size_t i = 0; i < rows.count; ++i) {
+      sum = V::fma(V::set(rows.weight[i]), V::load(rows.src[i] + j, n - j), sum);
+    }
+    V::store(sum, e + j, n - j);
+  }
+}
+
+/// e^x: 2^n times a polynomial of degree 7 in r = x - n ln 2, |r| <= ln(2)/2 (the coefficients are
+/// Cephes' expf). Below -87.33, where results would be subnormal, 0; above 88.37, infinity; NaN
+/// stays NaN.
+template <class V>
+CRAYON_INLINE auto exp(typename V::vec x) noexcept {
+  const auto magic = V::set(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer
+  const auto shifted = V::fma(x, V::set(1.44269504F), magic);
+  const auto n = V::sub(shifted, magic);
+  auto r = V::fma(n, V::set(-0.693359375F), x);  // 9 bits: the product is exact without FMA too
+  r = V::fma(n, V::set(2.12194440e-4F), r);
+  auto p = V::fma(V::set(1.9875691500e-4F), r, V::set(1.3981999507e-3F));
+  p = V::fma(p, r, V::set(8.3334519073e-3F));
+  p = V::fma(p, r, V::set(4.1665795894e-2F));
+  p = V::fma(p, r, V::set(1.6666665459e-1F));
+  p = V::fma(p, r, V::set(5.0000001201e-1F));
+  p = V::add(V::fma(p, V::mul(r, r), r), V::set(1.0F));
+  const auto y = V::mul(p, V::power_of_two(shifted));
+  const auto low = V::set(-87.33F), high = V::set(88.37F);
+  return V::select_less(x, low, V::zero(), V::select_less(high, x, V::set(__builtin_inff()), y));
+}
+
+template <class V>
+void softmax(float* y, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  if (n == 0) return;
+  std::size_t j = 0;
+  float top = y[0];
+  if (n >= w) {
+    auto best = V::load(y);
+    for (j = w; j + w <= n; j += w) best = V::max(best, V::load(y + j));
+    top = V::reduce_max(best);
+  }
+  for (; j < n; ++j) top = y[j] > top ? y[j] : top;
+  const auto shift = V::set(top);
+  auto sum = V::zero();
+  for (j = 0; j + w <= n; j += w) {
+    const auto e = exp<V>(V::sub(V::load(y + j), shift));
+    sum = V::add(sum, e);
+    V::store(e, y + j);
+  }
+  float total = V::reduce_add(sum);
+  if (j < n) {
+    V::store(exp<V>(V::sub(V::load(y + j, n - j), shift)), y + j, n - j);
+    for (std::size_t i = j; i < n; ++i) total += y[i];
+  }
+  const auto scale = V::set(1 / total);
+  for (j = 0; j + w <= n; j += w) V::store(V::mul(V::load(y + j), scale), y + j);
+  if (j < n) V::store(V::mul(V::load(y + j, n - j), scale), y + j, n - j);
+}
+
+template <class V>
+void rms_norm(const float* x, const float* weight, float epsilon, float* y,
+              std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  const float mean = dot<V>(x, x, n) / static_cast<float>(n);
+  const auto scale = V::set(1 / __builtin_sqrtf(mean + epsilon));
+  std::size_t j = 0;
+  for (; j + w <= n; j += w) {
+    V::store(V::mul(V::mul(V::load(x + j), scale), V::load(weight + j)), y + j);
+  }
+  if (j < n) {
+    V::store(V::mul(V::mul(V::load(x + j, n - j), scale), V::load(weight + j, n - j)), y + j,
+             n - j);
+  }
+}
+
+template <class V>
+CRAYON_INLINE auto silu(typename V::vec x) noexcept {
+  return V::div(x, V::add(V::set(1.0F), exp<V>(V::sub(V::zero(), x))));
+}
+
+template <class V>
+void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  std::size_t j = 0;
+  for (; j + w <= n; j += w) V::store(V::mul(silu<V>(V::load(x + j)), V::load(up + j)), y + j);
+  if (j < n) {
+    V::store(V::mul(silu<V>(V::load(x + j, n - j)), V::load(up + j, n - j)), y + j, n - j);
+  }
+}
