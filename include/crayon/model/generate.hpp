@@ -20,9 +20,9 @@ enum class stop_reason : std::uint8_t {
   cancelled,     ///< the callback said so
 };
 
-struct generation_options {
+struct stop_conditions {
   std::size_t max_tokens = 256;
-  std::span<const std::int32_t> stop_tokens = {};  ///< usually BOS and EOS
+  std::span<const std::int32_t> tokens = {};  ///< usually BOS and EOS
 };
 
 struct generation {
@@ -38,16 +38,15 @@ template <class Session, sampler S, class OnToken, adapter_delta D = no_delta,
           executor_reference X = serial_executor>
 [[nodiscard]] result<generation> generate(Session& session, std::span<const std::int32_t> prompt,
                                           S& draw, OnToken&& on_token,
-                                          const generation_options& options = {},
-                                          const D& delta = {}, X&& threads = X{}) {
+                                          const stop_conditions& stop = {}, const D& delta = {},
+                                          X&& threads = X{}) {
   if (prompt.empty()) return error{errc::bad_value, "the prompt has no tokens"};
   CRAYON_CHECK(session.check(prompt));
   std::span<float> logits = session.prefill(prompt, delta, threads);
   generation done;
-  while (done.tokens < options.max_tokens) {
+  while (done.tokens < stop.max_tokens) {
     const std::int32_t token = draw(logits);
-    if (std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token) !=
-        options.stop_tokens.end()) {
+    if (std::find(stop.tokens.begin(), stop.tokens.end(), token) != stop.tokens.end()) {
       done.reason = stop_reason::stop_token;
       return done;
     }
@@ -58,7 +57,7 @@ template <class Session, sampler S, class OnToken, adapter_delta D = no_delta,
       done.reason = stop_reason::cancelled;
       return done;
     }
-    if (done.tokens == options.max_tokens) break;
+    if (done.tokens == stop.max_tokens) break;
     if (session.position() == session.context()) {
       done.reason = stop_reason::context_full;
       return done;
