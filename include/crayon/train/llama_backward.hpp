@@ -181,8 +181,8 @@ class llama_backward {
     auto& b = buffers_;
     linear_backward(layer, projection::down, l.product.view(), b.d_stream.view(),
                     b.d_product.view(), false);
-    silu_mul_backward(l.gate.view(), l.up.view(), b.d_product.view(), b.d_gate.view(),
-                      b.d_up.view());
+    silu_mul_backward<B>(l.gate.view(), l.up.view(), b.d_product.view(), b.d_gate.view(),
+                         b.d_up.view(), b.ones.data());
     linear_backward(layer, projection::gate, l.mlp_in.view(), b.d_gate.view(), b.d_normed.view(),
                     false);
     linear_backward(layer, projection::up, l.mlp_in.view(), b.d_up.view(), b.d_normed.view(), true);

@@ -54,6 +54,7 @@ struct llama_buffers {
   buffer d_stream;  ///< (rows, dim) gradient of the residual stream
   buffer d_normed;  ///< (rows, dim)
   buffer d_mixed, dq, dk, dv, d_gate, d_up, d_product;
+  buffer ones;     ///< (1, hidden)
   buffer scratch;  ///< attention blocks, and one row
   std::vector<std::size_t> scored_rows;
   std::vector<std::int32_t> scored_targets;
@@ -93,6 +94,7 @@ struct llama_buffers {
     for (buffer* b : {&d_mixed, &dq}) b->shape(rows, c.q_dim());
     for (buffer* b : {&dk, &dv}) b->shape(rows, c.kv_dim());
     for (buffer* b : {&d_gate, &d_up, &d_product}) b->shape(rows, c.hidden);
+    std::fill_n(ones.shape(1, c.hidden).data, c.hidden, 1.0F);
     scratch.shape(1, std::max(attention_block * longest, c.dim));
     if (factors == nullptr) return;
     lora.resize(factors->sites().size());
