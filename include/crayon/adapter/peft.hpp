@@ -15,15 +15,15 @@
 #include <crayon/core/result.hpp>
 #include <crayon/io/directory.hpp>
 #include <crayon/io/file.hpp>
-#include <crayon/io/peft_config.hpp>
+#include <crayon/adapter/peft_config.hpp>
 #include <crayon/io/safetensors.hpp>
 #include <crayon/io/safetensors_write.hpp>
 
-namespace crayon::io {
+namespace crayon::adapter {
 
 template <element E>
 struct peft_adapter {
-  adapter::lora_adapter<E> adapter;  ///< sites in the natural order of their names
+  lora_adapter<E> adapter;  ///< sites in the natural order of their names
   peft_info info;
 };
 
@@ -60,8 +60,8 @@ struct natural_less {
 };
 
 struct pair {
-  const tensor* a = nullptr;
-  const tensor* b = nullptr;
+  const io::tensor* a = nullptr;
+  const io::tensor* b = nullptr;
 };
 
 /// "base_model.model.<module>.lora_A.weight", also with the adapter's name before ".weight" and
@@ -87,7 +87,7 @@ struct parsed {
 using pairs = std::map<std::string, pair, natural_less>;
 
 /// The file's tensors as pairs; a tensor that is no factor is an error.
-[[nodiscard]] inline result<pairs> collect(const safetensors& file) {
+[[nodiscard]] inline result<pairs> collect(const io::safetensors& file) {
   pairs found;
   for (const auto& t : file.tensors()) {
     const auto key = parse(t.name);
@@ -96,7 +96,7 @@ using pairs = std::map<std::string, pair, natural_less>;
                                           " is not a lora_A or lora_B weight of a linear layer"};
     }
     auto& at = found[key.module];
-    const tensor*& slot = key.factor == 'A' ? at.a : at.b;
+    const io::tensor*& slot = key.factor == 'A' ? at.a : at.b;
     if (slot != nullptr) {
       return error{errc::bad_format,
                    file.path() + ": tensors " + slot->name + " and " + t.name + " are one factor"};
@@ -108,17 +108,16 @@ using pairs = std::map<std::string, pair, natural_less>;
 }
 
 /// The shape of a site, checked against the configuration.
-[[nodiscard]] inline result<adapter::site_shape> shape_of(const std::string& path,
-                                                          const std::string& module, const pair& p,
-                                                          const peft_info& info) {
+[[nodiscard]] inline result<site_shape> shape_of(const std::string& path, const std::string& module,
+                                                 const pair& p, const peft_info& info) {
   if (p.a == nullptr || p.b == nullptr) {
     return error{errc::bad_format, path + ": module " + module + " has lora_" +
                                        (p.a == nullptr ? "B but no lora_A" : "A but no lora_B")};
   }
   if (p.a->shape.size() != 2 || p.b->shape.size() != 2 || p.a->shape[0] != p.b->shape[1]) {
     return error{errc::bad_shape, path + ": module " + module + " has lora_A " +
-                                      shape_text(p.a->shape) + " and lora_B " +
-                                      shape_text(p.b->shape) + ", needs (r, in) and (out, r)"};
+                                      io::shape_text(p.a->shape) + " and lora_B " +
+                                      io::shape_text(p.b->shape) + ", needs (r, in) and (out, r)"};
   }
   auto scaling = info.scaling.at(module);
   if (!scaling) return error{scaling.error().code, path + ": " + scaling.error().text};
@@ -130,21 +129,21 @@ using pairs = std::map<std::string, pair, natural_less>;
   if (p.a->shape[1] == 0 || p.b->shape[0] == 0) {
     return error{errc::bad_shape, path + ": module " + module + " has an empty factor"};
   }
-  return adapter::site_shape{module, p.b->shape[0], p.a->shape[1], scaling->rank, scaling->scale};
+  return site_shape{module, p.b->shape[0], p.a->shape[1], scaling->rank, scaling->scale};
 }
 
 /// The rule that gives every site its rank and scale: `wanted` if it does, else r and alpha of most
 /// sites and patterns for the others. alpha = scale * r is exact in double, and so is the way back.
-[[nodiscard]] inline result<adapter::scaling_rule> rule_for(
-    const std::vector<adapter::site_shape>& shapes, const adapter::scaling_rule& wanted) {
-  const auto fits = [&](const adapter::scaling_rule& rule) {
+[[nodiscard]] inline result<scaling_rule> rule_for(const std::vector<site_shape>& shapes,
+                                                   const scaling_rule& wanted) {
+  const auto fits = [&](const scaling_rule& rule) {
     return std::all_of(shapes.begin(), shapes.end(), [&](const auto& s) {
       const auto at = rule.at(s.module);
       return at && at->rank == s.rank && at->scale == s.scale;
     });
   };
   if (fits(wanted)) return wanted;
-  const auto alpha_of = [](const adapter::site_shape& s) {
+  const auto alpha_of = [](const site_shape& s) {
     return static_cast<double>(s.scale) * static_cast<double>(s.rank);
   };
   std::map<std::size_t, std::size_t> ranks;
@@ -155,7 +154,7 @@ using pairs = std::map<std::string, pair, natural_less>;
                             [](const auto& a, const auto& b) { return a.second < b.second; })
         ->first;
   };
-  adapter::scaling_rule rule{most(ranks), most(alphas), false, {}, {}};
+  scaling_rule rule{most(ranks), most(alphas), false, {}, {}};
   for (const auto& s : shapes) {
     std::string pattern = "^";
     for (const char c : s.module) pattern.append(c == '.' ? "\\." : std::string(1, c));
@@ -175,24 +174,24 @@ using pairs = std::map<std::string, pair, natural_less>;
 template <element E>
 [[nodiscard]] result<peft_adapter<E>> load_peft(const std::string& directory) {
   const std::string config_path = directory + "/" + std::string(peft_config_name);
-  CRAYON_TRY(const std::string text, read_text(config_path));
+  CRAYON_TRY(const std::string text, io::read_text(config_path));
   peft_adapter<E> loaded;
   CRAYON_TRY(loaded.info, parse_peft_config(config_path, text));
-  CRAYON_TRY(const safetensors file,
-             safetensors::open(directory + "/" + std::string(peft_weights_name)));
+  CRAYON_TRY(const io::safetensors file,
+             io::safetensors::open(directory + "/" + std::string(peft_weights_name)));
   const auto hash = file.metadata().find("crayon.base_hash");
   if (hash != file.metadata().end()) loaded.info.base_hash = hash->second;
   CRAYON_TRY(const peft_keys::pairs pairs, peft_keys::collect(file));
-  std::vector<adapter::site_shape> shapes;
+  std::vector<site_shape> shapes;
   for (const auto& [module, pair] : pairs) {
     CRAYON_TRY(auto shape, peft_keys::shape_of(file.path(), module, pair, loaded.info));
     shapes.push_back(std::move(shape));
   }
-  loaded.adapter = adapter::lora_adapter<E>(std::move(shapes));
+  loaded.adapter = lora_adapter<E>(std::move(shapes));
   std::size_t i = 0;
   for (const auto& [module, pair] : pairs) {
-    CRAYON_CHECK(read_matrix(file.path(), *pair.a, loaded.adapter.a(i)));
-    CRAYON_CHECK(read_matrix(file.path(), *pair.b, loaded.adapter.b(i)));
+    CRAYON_CHECK(io::read_matrix(file.path(), *pair.a, loaded.adapter.a(i)));
+    CRAYON_CHECK(io::read_matrix(file.path(), *pair.b, loaded.adapter.b(i)));
     ++i;
   }
   return loaded;
@@ -201,24 +200,24 @@ template <element E>
 /// Saves an adapter as a PEFT directory that appears as a whole. Ranks and scales come from the
 /// adapter; from `info` come names, and the scaling rule if it gives those ranks and scales.
 template <element E>
-[[nodiscard]] result<void> save_peft(const std::string& directory,
-                                     const adapter::lora_adapter<E>& adapter, peft_info info) {
+[[nodiscard]] result<void> save_peft(const std::string& directory, const lora_adapter<E>& adapter,
+                                     peft_info info) {
   if (adapter.size() == 0) return error{errc::bad_value, directory + ": an adapter without sites"};
-  std::vector<tensor> tensors;
+  std::vector<io::tensor> tensors;
   info.target_modules.clear();
   for (std::size_t i = 0; i < adapter.size(); ++i) {
     const auto& [module, rows, cols, rank, scale] = adapter.shape(i);
-    if (rank == 0 || !finite(scale)) {
+    if (rank == 0 || !io::finite(scale)) {
       return error{errc::bad_value, directory + ": module " + module + " has rank " +
                                         std::to_string(rank) + " and scale " +
                                         std::to_string(scale)};
     }
     const auto factors = adapter.factors(i);
     const std::string key = std::string(peft_keys::prefix) + module;
-    tensors.push_back(tensor_of(key + ".lora_A.weight", factors.a));
-    tensors.push_back(tensor_of(key + ".lora_B.weight", factors.b));
+    tensors.push_back(io::tensor_of(key + ".lora_A.weight", factors.a));
+    tensors.push_back(io::tensor_of(key + ".lora_B.weight", factors.b));
     for (const auto& m : {factors.a, factors.b}) {
-      if (!std::all_of(m.data, m.data + m.size(), [](E e) { return finite(to_float(e)); })) {
+      if (!std::all_of(m.data, m.data + m.size(), [](E e) { return io::finite(to_float(e)); })) {
         return error{errc::bad_value, directory + ": module " + module + " has NaN or infinity"};
       }
     }
@@ -230,10 +229,10 @@ template <element E>
   std::map<std::string, std::string> metadata{{"format", "pt"}};
   if (!info.base_hash.empty()) metadata["crayon.base_hash"] = info.base_hash;
 
-  CRAYON_TRY(directory_writer out, directory_writer::create(directory));
-  CRAYON_CHECK(write_safetensors(out.stage(peft_weights_name), std::move(tensors), metadata));
-  CRAYON_CHECK(write_text(out.stage(peft_config_name), peft_config_text(info)));
+  CRAYON_TRY(io::directory_writer out, io::directory_writer::create(directory));
+  CRAYON_CHECK(io::write_safetensors(out.stage(peft_weights_name), std::move(tensors), metadata));
+  CRAYON_CHECK(io::write_text(out.stage(peft_config_name), peft_config_text(info)));
   return out.commit();
 }
 
-}  // namespace crayon::io
+}  // namespace crayon::adapter

@@ -16,14 +16,14 @@
 #include <crayon/adapter/scaling.hpp>
 #include <crayon/core/result.hpp>
 
-namespace crayon::io {
+namespace crayon::adapter {
 
 /// What a PEFT directory says beside the factors.
 struct peft_info {
   std::string base_model;               ///< base_model_name_or_path; may be empty
   std::string base_hash;                ///< of the base model's weights; empty: not recorded
   std::string task_type = "CAUSAL_LM";  ///< may be empty
-  adapter::scaling_rule scaling;        ///< r, lora_alpha, use_rslora and the patterns
+  scaling_rule scaling;                 ///< r, lora_alpha, use_rslora and the patterns
   bool fan_in_fan_out = false;          ///< the base stores W as (in, out); factors do not change
   std::vector<std::string> target_modules;  ///< as listed; empty when it was a pattern
 };
@@ -173,4 +173,4 @@ template <class T>
   return config.dump(2, ' ', false, pj::json::error_handler_t::replace) + "\n";
 }
 
-}  // namespace crayon::io
+}  // namespace crayon::adapter
