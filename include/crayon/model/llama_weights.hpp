@@ -26,6 +26,9 @@ struct weight_shape {
   bool norm = false;
 };
 
+/// Of one layer: the two norms, then the projections.
+inline constexpr std::size_t weights_per_layer = 2 + projections_per_layer;
+
 /// Every weight of that architecture. Matrices are (out, in), row-major; rope pairs element j of a
 /// head with j + head_dim / 2, as transformers does (llama2.c and Meta pair 2j with 2j + 1; readers
 /// of their files reorder the rows of q and k).
@@ -94,19 +97,19 @@ class llama_weights {
   }
   /// (out, in)
   [[nodiscard]] matrix_view<const E> linear(std::size_t layer, projection p) const noexcept {
-    return matrix(1 + layer * per_layer + 2 + static_cast<std::size_t>(p));
+    return matrix(1 + layer * weights_per_layer + 2 + static_cast<std::size_t>(p));
   }
   /// (dim)
   [[nodiscard]] const float* attention_norm(std::size_t layer) const noexcept {
-    return norms_.data() + shapes_[1 + layer * per_layer].offset;
+    return norms_.data() + shapes_[1 + layer * weights_per_layer].offset;
   }
   /// (dim)
   [[nodiscard]] const float* mlp_norm(std::size_t layer) const noexcept {
-    return norms_.data() + shapes_[2 + layer * per_layer].offset;
+    return norms_.data() + shapes_[2 + layer * weights_per_layer].offset;
   }
   /// (dim)
   [[nodiscard]] const float* final_norm() const noexcept {
-    return norms_.data() + shapes_[1 + config_.layers * per_layer].offset;
+    return norms_.data() + shapes_[1 + config_.layers * weights_per_layer].offset;
   }
 
   /// Identity of the weights: what adapters, pools and thresholds are bound to.
@@ -118,8 +121,6 @@ class llama_weights {
   }
 
  private:
-  static constexpr std::size_t per_layer = 2 + projections_per_layer;
-
   [[nodiscard]] matrix_view<const E> matrix(std::size_t i) const noexcept {
     const auto& s = shapes_[i];
     return {matrices_.data() + s.offset, s.rows, s.cols};
