@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// Llama models as transformers saves them: a directory with config.json and safetensors files.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/core/result.hpp>
+#include <crayon/io/directory.hpp>
+#include <crayon/io/hf_config.hpp>
+#include <crayon/io/hf_shards.hpp>
+#include <crayon/io/safetensors_write.hpp>
+#include <crayon/model/llama_weights.hpp>
+
+namespace crayon::model {
+
+/// Reads config.json and model.safetensors (or the shards of model.safetensors.index.json), F32,
+/// BF16 or F16. Errors: a missing or malformed file, another architecture or a variant of it that
+/// would compute something else, a tensor that is missing, unknown, of another shape or not finite.
+template <element E>
+[[nodiscard]] result<llama_weights<E>> read_hf_llama(const std::string& directory) {
+  CRAYON_TRY(const io::hf_llama_config c, io::hf_config_reader::read(directory + "/config.json"));
+  const llama_config config{.dim = c.hidden_size,
+                            .hidden = c.intermediate_size,
+                            .layers = c.num_hidden_layers,
+                            .heads = c.num_attention_heads,
+                            .kv_heads = c.num_key_value_heads,
+                            .head_dim = c.head_dim,
+                            .vocab = c.vocab_size,
+                            .context = c.max_position_embeddings,
+                            .rope_theta = c.rope_theta,
+                            .norm_epsilon = c.rms_norm_eps,
+                            .tied = c.tie_word_embeddings};
+  CRAYON_TRY(const io::hf_shards files, io::hf_shards::open(directory));
+  // Shapes are checked against the files before memory of the configuration's size is taken.
+  const std::vector<weight_shape> shapes = llama_weight_shapes(config);
+  for (const weight_shape& s : shapes) CRAYON_CHECK(files.check(s.name, s.rows, s.cols, s.norm));
+  for (const std::string_view name : files.names()) {
+    const bool known = std::any_of(shapes.begin(), shapes.end(),
+                                   [&](const weight_shape& s) { return s.name == name; }) ||
+                       (config.tied && name == "lm_head.weight") ||
+                       name.ends_with(".rotary_emb.inv_freq");
+    if (!known) {
+      return error{errc::mismatch, directory + ": tensor " + std::string(name) +
+                                       " is no weight of a Llama model of " +
+                                       std::to_string(config.layers) + " layers"};
+    }
+  }
+  llama_weights<E> weights(config);
+  for (const weight_shape& s : shapes) {
+    if (s.norm) {
+      CRAYON_CHECK(files.read(
+          s.name, matrix_view<float>(weights.norms().data() + s.offset, s.rows, s.cols)));
+    } else {
+      CRAYON_CHECK(
+          files.read(s.name, matrix_view<E>(weights.matrices().data() + s.offset, s.rows, s.cols)));
+    }
+  }
+  return weights;
+}
+
+/// Writes a directory that transformers loads; it appears as a whole. Matrices are stored as S,
+/// norms as F32.
+template <element S, element E>
+[[nodiscard]] result<void> write_hf_llama(const std::string& directory,
+                                          const llama_weights<E>& weights) {
+  const llama_config& c = weights.config();
+  const io::hf_llama_config config{.hidden_size = c.dim,
+                                   .intermediate_size = c.hidden,
+                                   .num_hidden_layers = c.layers,
+                                   .num_attention_heads = c.heads,
+                                   .num_key_value_heads = c.kv_heads,
+                                   .head_dim = c.head_dim,
+                                   .vocab_size = c.vocab,
+                                   .max_position_embeddings = c.context,
+                                   .rope_theta = c.rope_theta,
+                                   .rms_norm_eps = c.norm_epsilon,
+                                   .tie_word_embeddings = c.tied};
+  aligned_vector<S> stored;
+  if constexpr (!std::same_as<S, E>) {
+    stored.reserve(weights.matrices().size());
+    for (const E value : weights.matrices()) stored.push_back(from_float<S>(to_float(value)));
+  }
+  const S* matrices = [&] {
+    if constexpr (std::same_as<S, E>) {
+      return weights.matrices().data();
+    } else {
+      return std::as_const(stored).data();
+    }
+  }();
+  std::vector<io::tensor> tensors;
+  for (const weight_shape& s : weights.shapes()) {
+    if (s.norm) {
+      tensors.push_back(io::tensor_of(
+          s.name, matrix_view<const float>(weights.norms().data() + s.offset, 1, s.cols)));
+      tensors.back().shape = {s.cols};
+    } else {
+      tensors.push_back(
+          io::tensor_of(s.name, matrix_view<const S>(matrices + s.offset, s.rows, s.cols)));
+    }
+  }
+  constexpr std::string_view dtype = std::same_as<S, float>  ? "float32"
+                                     : std::same_as<S, bf16> ? "bfloat16"
+                                                             : "float16";
+  CRAYON_TRY(io::directory_writer out, io::directory_writer::create(directory));
+  CRAYON_CHECK(io::write_safetensors(out.stage("model.safetensors"), std::move(tensors),
+                                     {{"format", "pt"}}));
+  CRAYON_CHECK(io::write_text(out.stage("config.json"), io::hf_config_text(config, dtype)));
+  return out.commit();
+}
+
+/// Writes the elements as they are.
+template <element E>
+[[nodiscard]] result<void> write_hf_llama(const std::string& directory,
+                                          const llama_weights<E>& weights) {
+  return write_hf_llama<E, E>(directory, weights);
+}
+
+}  // namespace crayon::model
