@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT
+// A request to the server: from OpenAI's JSON, and the JSON that answers it.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <crayon/concepts.hpp>
+#include <crayon/serve/chat_message.hpp>
+
+namespace crayon::serve {
+
+/// What the server asks a generator for.
+struct generation_request {
+  std::string prompt;                  ///< of a chat: `last_user_message`
+  std::vector<chat_message> messages;  ///< empty for /v1/completions
+  generation_options options;
+};
+
+/// What a generator says about a finished answer; the text went out in pieces.
+struct generation {
+  std::size_t prompt_tokens = 0;
+  std::size_t completion_tokens = 0;
+  bool length_limit = false;  ///< it ended because of max_tokens or the context, not by itself
+};
+
+/// The limits that requests are held to.
+struct request_limits {
+  std::size_t max_tokens = 1024;     ///< a larger max_tokens is lowered to this
+  std::size_t default_tokens = 256;  ///< when the request does not say
+};
+
+struct parsed_request {
+  generation_request generation;
+  bool chat = false;
+  bool stream = false;
+  bool stream_usage = false;
+};
+
+namespace detail {
+
+using json = nlohmann::json;
+
+[[nodiscard]] inline error bad_field(const char* field, const json& value,
+                                     std::string_view expected) {
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 60) + "...";
+  return {errc::bad_value,
+          std::string("'") + field + "' is " + text + ", expected " + std::string(expected)};
+}
+
+/// Fields that are absent or null keep their default.
+[[nodiscard]] inline const json* field(const json& body, const char* name) {
+  const auto found = body.find(name);
+  return found == body.end() || found->is_null() ? nullptr : &*found;
+}
+
+[[nodiscard]] inline result<void> read_flag(const json& body, const char* name, bool& out) {
+  if (const json* value = field(body, name)) {
+    if (!value->is_boolean()) return bad_field(name, *value, "true or false");
+    out = value->get<bool>();
+  }
+  return {};
+}
+
+[[nodiscard]] inline result<void> read_number(const json& body, const char* name, double low,
+                                              double high, float& out) {
+  if (const json* value = field(body, name)) {
+    if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high)) {
+      return bad_field(name, *value,
+                       "a number from " + json(low).dump() + " to " + json(high).dump());
+    }
+    out = value->get<float>();
+  }
+  return {};
+}
+
+/// A string, or a list of text parts as newer clients send it.
+[[nodiscard]] inline result<std::string> read_content(const json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  if (content.is_null()) return std::string();
+  const std::string_view expected = "a string or a list of {\"type\": \"text\", \"text\": ...}";
+  if (!content.is_array()) return bad_field("content", content, expected);
+  std::string text;
+  for (const auto& part : content) {
+    if (!part.is_object() || part.value("type", json()) != "text" ||
+        !part.value("text", json()).is_string()) {
+      return bad_field("content", part, expected);
+    }
+    text += part["text"].get<std::string>();
+  }
+  return text;
+}
+
+[[nodiscard]] inline result<void> read_messages(const json& body, generation_request& out) {
+  const json* messages = field(body, "messages");
+  if (messages == nullptr || !messages->is_array() || messages->empty()) {
+    return bad_field("messages", messages ? *messages : json(), "a list of one or more messages");
+  }
+  for (const auto& message : *messages) {
+    if (!message.is_object() || !message.value("role", json()).is_string()) {
+      return bad_field("messages", message, "an object with a role and a content");
+    }
+    CRAYON_TRY(std::string content, read_content(message.value("content", json())));
+    out.messages.push_back({message["role"].get<std::string>(), std::move(content)});
+  }
+  out.prompt = last_user_message(out.messages);
+  if (out.prompt.empty()) {
+    return error{errc::bad_value, "'messages' has no user message, or it is empty"};
+  }
+  return {};
+}
+
+[[nodiscard]] inline result<void> read_options(const json& body, const request_limits& limits,
+                                               generation_options& out) {
+  out.temperature = 1;  // OpenAI's default
+  CRAYON_CHECK(read_number(body, "temperature", 0, 2, out.temperature));
+  CRAYON_CHECK(read_number(body, "top_p", 0, 1, out.top_p));
+  out.max_tokens = std::min(limits.default_tokens, limits.max_tokens);
+  for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+    if (const json* value = field(body, name)) {
+      if (!value->is_number_integer() || *value < 1) return bad_field(name, *value, "1 or more");
+      const auto asked = value->get<std::uint64_t>();
+      out.max_tokens =
+          asked < limits.max_tokens ? static_cast<std::size_t>(asked) : limits.max_tokens;
+    }
+  }
+  if (const json* value = field(body, "seed")) {
+    if (!value->is_number_integer()) return bad_field("seed", *value, "an integer");
+    out.seed = value->is_number_unsigned() ? value->get<std::uint64_t>()
+                                           : static_cast<std::uint64_t>(value->get<std::int64_t>());
+  }
+  if (const json* value = field(body, "stop")) {
+    const json list = value->is_string() ? json::array({*value}) : *value;
+    const std::string_view expected = "a string or a list of up to 4 strings, none empty";
+    if (!list.is_array() || list.size() > 4) return bad_field("stop", *value, expected);
+    for (const auto& one : list) {
+      if (!one.is_string() || one.get_ref<const std::string&>().empty()) {
+        return bad_field("stop", *value, expected);
+      }
+      out.stop.push_back(one.get<std::string>());
+    }
+  }
+  return {};
+}
+
+}  // namespace detail
+
+/// The body of POST /v1/chat/completions (`chat`) or /v1/completions. Unknown fields are ignored;
+/// known ones that ask for what this server does not do are refused. Ids and numbers are checked.
+[[nodiscard]] inline result<parsed_request> parse_request(std::string_view text, bool chat,
+                                                          std::string_view model,
+                                                          const request_limits& limits) {
+  using detail::json;
+  const json body = json::parse(text, nullptr, false);
+  if (body.is_discarded()) return error{errc::bad_format, "the body is not valid JSON"};
+  if (!body.is_object()) return detail::bad_field("body", body, "an object");
+  if (const json* value = detail::field(body, "model")) {
+    if (!value->is_string()) return detail::bad_field("model", *value, "a string");
+    if (value->get_ref<const std::string&>() != model) {
+      return error{errc::not_found, "the model " + value->dump() +
+                                        " does not exist; this server has \"" + std::string(model) +
+                                        "\""};
+    }
+  }
+  for (const char* one : {"n", "best_of"}) {
+    const json* value = detail::field(body, one);
+    if (value && *value != 1) return detail::bad_field(one, *value, "1: one answer per request");
+  }
+  for (const char* unsupported : {"logprobs", "echo", "tools", "suffix"}) {
+    const json* value = detail::field(body, unsupported);
+    if (value && *value != false && !(value->is_array() && value->empty())) {
+      return detail::bad_field(unsupported, *value, "none: this server does not support it");
+    }
+  }
+  parsed_request parsed;
+  parsed.chat = chat;
+  CRAYON_CHECK(detail::read_flag(body, "stream", parsed.stream));
+  if (const json* value = detail::field(body, "stream_options"); value && value->is_object()) {
+    CRAYON_CHECK(detail::read_flag(*value, "include_usage", parsed.stream_usage));
+  }
+  CRAYON_CHECK(detail::read_options(body, limits, parsed.generation.options));
+  if (chat) {
+    CRAYON_CHECK(detail::read_messages(body, parsed.generation));
+    return parsed;
+  }
+  const json* prompt = detail::field(body, "prompt");
+  if (prompt && prompt->is_array() && prompt->size() == 1) prompt = &(*prompt)[0];
+  if (prompt == nullptr || !prompt->is_string()) {
+    return detail::bad_field("prompt", prompt ? *prompt : json(), "one string");
+  }
+  parsed.generation.prompt = prompt->get<std::string>();
+  return parsed;
+}
+
+/// OpenAI's shape of an error.
+[[nodiscard]] inline std::string error_body(std::string_view message, std::string_view type,
+                                            std::string_view code) {
+  const nlohmann::json body{
+      {"error", {{"message", message}, {"type", type}, {"param", nullptr}, {"code", code}}}};
+  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// The fields that all answers of one request share.
+struct answer_frame {
+  std::string id;
+  std::string model;
+  std::int64_t created = 0;  ///< Unix time
+  bool chat = false;
+
+  /// A whole answer.
+  [[nodiscard]] std::string document(std::string_view text, const generation& done) const {
+    auto body = base(chat ? "chat.completion" : "text_completion");
+    auto& choice = body["choices"][0];
+    choice = {{"index", 0}, {"logprobs", nullptr}, {"finish_reason", reason(done)}};
+    if (chat) {
+      choice["message"] = {{"role", "assistant"}, {"content", text}};
+    } else {
+      choice["text"] = text;
+    }
+    body["usage"] = usage(done);
+    return dump(body);
+  }
+
+  /// One event of a stream: the first (with the role), a piece of text, or the last (`done`).
+  [[nodiscard]] std::string event(std::string_view text, bool first,
+                                  const generation* done = nullptr) const {
+    auto body = base(chat ? "chat.completion.chunk" : "text_completion");
+    auto& choice = body["choices"][0];
+    choice = {{"index", 0}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+    if (done) choice["finish_reason"] = reason(*done);
+    if (chat) {
+      choice["delta"] = nlohmann::json::object();
+      if (first) choice["delta"]["role"] = "assistant";
+      if (!done) choice["delta"]["content"] = text;
+    } else {
+      choice["text"] = text;
+    }
+    return "data: " + dump(body) + "\n\n";
+  }
+
+  /// The event that clients ask for with stream_options.include_usage.
+  [[nodiscard]] std::string usage_event(const generation& done) const {
+    auto body = base(chat ? "chat.completion.chunk" : "text_completion");
+    body["choices"] = nlohmann::json::array();
+    body["usage"] = usage(done);
+    return "data: " + dump(body) + "\n\n";
+  }
+
+ private:
+  [[nodiscard]] nlohmann::json base(const char* object) const {
+    return {{"id", id}, {"object", object}, {"created", created}, {"model", model}};
+  }
+  [[nodiscard]] static const char* reason(const generation& done) {
+    return done.length_limit ? "length" : "stop";
+  }
+  [[nodiscard]] static nlohmann::json usage(const generation& done) {
+    return {{"prompt_tokens", done.prompt_tokens},
+            {"completion_tokens", done.completion_tokens},
+            {"total_tokens", done.prompt_tokens + done.completion_tokens}};
+  }
+  [[nodiscard]] static std::string dump(const nlohmann::json& body) {
+    return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+};
+
+}  // namespace crayon::serve

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// A server that does what a test tells it, right or wrong.
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace crayon::test {
+
+/// One step after a request was read: wait, then send.
+struct step {
+  int wait_ms = 0;
+  std::string send;
+};
+
+struct script {
+  std::vector<step> steps;
+  bool hold = false;   ///< keep the connection open and silent at the end, else close it
+  bool reset = false;  ///< close it with a TCP reset
+};
+
+/// Listens on a free loopback port and runs the same script on every request.
+class scripted_server {
+ public:
+  explicit scripted_server(script what) : script_(std::move(what)) {
+    listener_ = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    if (bind(listener_, generic, size) == 0 && listen(listener_, 8) == 0 &&
+        getsockname(listener_, generic, &size) == 0) {
+      port_ = ntohs(address.sin_port);
+    }
+    thread_ = std::thread([this] { run(); });
+  }
+  ~scripted_server() {
+    stopping_ = true;
+    thread_.join();
+    close(listener_);
+  }
+  scripted_server(const scripted_server&) = delete;
+  scripted_server& operator=(const scripted_server&) = delete;
+
+  [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] int connections() const { return connections_; }
+  [[nodiscard]] std::string last_request() const {
+    const std::lock_guard lock(mutex_);
+    return request_;
+  }
+
+ private:
+  [[nodiscard]] bool readable(int fd, int ms) const {
+    pollfd one{fd, POLLIN, 0};
+    return poll(&one, 1, ms) > 0;
+  }
+
+  void run() {
+    while (!stopping_) {
+      if (!readable(listener_, 5)) continue;
+      const int connection = accept(listener_, nullptr, nullptr);
+      ++connections_;
+      while (read_request(connection) && answer(connection)) {
+      }
+      if (script_.reset) {
+        const linger at_once{1, 0};
+        setsockopt(connection, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+      }
+      close(connection);
+    }
+  }
+
+  bool read_request(int connection) {
+    std::string text;
+    std::size_t whole = std::string::npos;
+    while (!stopping_ && text.size() < whole) {
+      if (!readable(connection, 5)) continue;
+      char buffer[4096];
+      const auto count = recv(connection, buffer, sizeof buffer, 0);
+      if (count <= 0) return false;
+      text.append(buffer, static_cast<std::size_t>(count));
+      const auto head = text.find("\r\n\r\n");
+      if (head == std::string::npos) continue;
+      const auto length = text.find("Content-Length: ");
+      whole = head + 4 + (length < head ? std::stoul(text.substr(length + 16)) : 0);
+    }
+    const std::lock_guard lock(mutex_);
+    request_ = text;
+    return !stopping_;
+  }
+
+  /// True: the connection stays good for another request.
+  bool answer(int connection) {
+    for (const auto& one : script_.steps) {
+      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(one.wait_ms);
+      while (!stopping_ && std::chrono::steady_clock::now() < until) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+      if (stopping_ || send(connection, one.send.data(), one.send.size(), MSG_NOSIGNAL) < 0) {
+        return false;
+      }
+    }
+    while (script_.hold && !stopping_) {
+      if (!readable(connection, 5)) continue;
+      char byte;
+      if (recv(connection, &byte, 1, MSG_PEEK) <= 0) return false;
+      return true;
+    }
+    return false;
+  }
+
+  script script_;
+  int listener_ = -1;
+  int port_ = 0;
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> connections_{0};
+  mutable std::mutex mutex_;
+  std::string request_;
+  std::thread thread_;
+};
+
+}  // namespace crayon::test
