@@ -51,7 +51,7 @@ inline constexpr dtype dtype_of = std::same_as<E, float>  ? dtype::f32
 /// Unit roundoff: the relative error of one rounding to nearest.
 template <element E>
 inline constexpr float unit_roundoff = std::same_as<E, float>  ? 0x1p-24F
-                                       : std::same_as<E, bf16> ? 0x1p-9F
+                                       : std::same_as<E, bf16> ? 0x1p-8F
                                                                : 0x1p-11F;
 
 [[nodiscard]] constexpr float to_float(float value) noexcept { return value; }
