@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// The weights of a blend: where they come from and what every policy refuses.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/result.hpp>
+
+namespace crayon::blend {
+
+/// Adapters whose factors can be copied out: `adapter::pool`, `adapter::adapter_set`.
+template <class P>
+concept factor_source = element<typename P::element_type> &&
+    requires(const P& p, std::size_t slot, std::size_t site,
+             matrix_view<typename P::element_type> to) {
+  { p.size() } -> std::convertible_to<std::size_t>;             // number of adapters
+  { p.sites() } -> std::convertible_to<std::size_t>;            // sites of all of them
+  { p.module(site) } -> std::convertible_to<std::string_view>;  // its name in the base model
+  { p.out(site) } -> std::convertible_to<std::size_t>;          // rows of W
+  { p.in(site) } -> std::convertible_to<std::size_t>;           // columns of W
+  { p.rank(slot, site) } -> std::convertible_to<std::size_t>;   // 0 where it has no factors
+  { p.scale(slot, site) } -> std::convertible_to<float>;        // dW = scale * B A
+  p.copy_a(slot, site, to);                                     // A (rank, in)
+  p.copy_b(slot, site, to);                                     // B (out, rank)
+};
+
+/// Weight i for adapter i: what a matcher returns, as a blend takes it.
+[[nodiscard]] inline std::vector<weighted_slot> slots_of(std::span<const float> weights) {
+  std::vector<weighted_slot> slots;
+  slots.reserve(weights.size());
+  for (std::size_t i = 0; i < weights.size(); ++i) slots.push_back({i, weights[i]});
+  return slots;
+}
+
+/// Refuses an empty list, an unknown or repeated slot, and a weight that is not finite. Allocates
+/// only for an error.
+[[nodiscard]] inline result<void> check_weights(std::size_t adapters,
+                                                std::span<const weighted_slot> weights) {
+  if (weights.empty()) return error{errc::bad_value, "a blend of no adapters: no weights given"};
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const auto [slot, weight] = weights[i];
+    if (slot >= adapters) {
+      return error{errc::bad_value, "weight for adapter " + std::to_string(slot) + ", there are " +
+                                        std::to_string(adapters)};
+    }
+    if ((std::bit_cast<std::uint32_t>(weight) & 0x7F800000U) == 0x7F800000U) {
+      return error{errc::bad_value, "weight of adapter " + std::to_string(slot) + " is " +
+                                        std::to_string(weight) + ", needs a finite number"};
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if (weights[j].slot == slot) {
+        return error{errc::bad_value, "adapter " + std::to_string(slot) + " has two weights, " +
+                                          std::to_string(weights[j].weight) + " and " +
+                                          std::to_string(weight)};
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace crayon::blend
