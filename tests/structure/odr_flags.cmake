@@ -1,0 +1,36 @@
+# Compiles odr/static_backends.cpp for two instruction sets and compares the functions that a linker
+# would merge: with -O0, where every function is emitted, no kernel may be among them; with -O2
+# nothing of crayon at all.
+cmake_minimum_required(VERSION 3.25)
+
+function(weak_symbols optimization flags entry result)
+  set(object ${WORK}/static_backends_${entry}_${optimization}.o)
+  execute_process(COMMAND ${CXX} -std=c++20 -I${INCLUDE} ${optimization} ${flags}
+    -DCRAYON_ENTRY=${entry} -c ${SOURCE} -o ${object} RESULT_VARIABLE status ERROR_VARIABLE text)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${text}")
+  endif()
+  execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE text RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${NM} failed")
+  endif()
+  string(REGEX MATCHALL "[WVu] [^\n]*crayon::[^\n]*" symbols "${text}")
+  list(LENGTH symbols count)
+  if(optimization STREQUAL "-O0" AND count LESS 20)
+    message(FATAL_ERROR "only ${count} symbols of crayon in ${object}")
+  endif()
+  set(${result} "${symbols}" PARENT_SCOPE)
+endfunction()
+
+foreach(optimization -O0 -O2)
+  weak_symbols(${optimization} "" low low)
+  weak_symbols(${optimization} "-march=x86-64-v4" high high)
+  if(optimization STREQUAL "-O0")
+    list(FILTER low INCLUDE REGEX "crayon::simd")
+  endif()
+  foreach(symbol IN LISTS low)
+    if(symbol IN_LIST high)
+      message(SEND_ERROR "${optimization}: both instruction sets define ${symbol}")
+    endif()
+  endforeach()
+endforeach()
