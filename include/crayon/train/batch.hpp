@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,8 +14,8 @@
 
 namespace crayon::train {
 
-/// A target of a row that has no loss.
-inline constexpr std::int32_t no_target = -1;
+/// A target of a row that has no loss; not -1, which a caller may pass for an unknown token.
+inline constexpr std::int32_t no_target = std::numeric_limits<std::int32_t>::min();
 
 /// Sequences laid end to end. A sequence of n tokens gives n - 1 rows: row j reads token j and is
 /// scored on token j + 1 where the mask says so. Positions start at 0 in each sequence.
