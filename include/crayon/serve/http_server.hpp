@@ -21,8 +21,8 @@
 #include <sys/socket.h>
 
 #include <crayon/core/result.hpp>
+#include <crayon/core/utf8.hpp>
 #include <crayon/serve/openai_request.hpp>
-#include <crayon/serve/utf8.hpp>
 
 namespace crayon::serve {
 

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include <crayon/concepts.hpp>
+#include <crayon/core/utf8.hpp>
 #include <crayon/serve/sse.hpp>
 #include <crayon/serve/transport.hpp>
-#include <crayon/serve/utf8.hpp>
 
 namespace crayon::serve {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace crayon::serve {
+namespace crayon {
 
 /// Bytes at the end of `text` that begin a UTF-8 character and do not finish it: 0 to 3.
 [[nodiscard]] constexpr std::size_t unfinished_utf8(std::string_view text) noexcept {
@@ -40,4 +40,4 @@ class utf8_joiner {
   std::size_t given_ = 0;
 };
 
-}  // namespace crayon::serve
+}  // namespace crayon
