@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include <crayon/core/thread_pool.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+
+#include "../catch.hpp"
+
+static_assert(crayon::executor<crayon::thread_pool>);
+
+TEST_CASE("every task runs once, however many threads and tasks there are") {
+  for (const std::size_t threads : {1U, 2U, 3U, 8U}) {
+    crayon::thread_pool pool(threads);
+    CHECK(pool.concurrency() == threads);
+    for (const std::size_t count : {0U, 1U, 2U, 7U, 100U}) {
+      for (int repeat = 0; repeat < 50; ++repeat) {
+        std::vector<int> runs(count);  // a task that ran twice, or on two threads, would race
+        pool.parallel_for(count, [&](std::size_t i) { ++runs[i]; });
+        std::size_t wrong = 0;
+        for (const int n : runs) wrong += n != 1;
+        REQUIRE(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("what the tasks wrote is visible when the region ends") {
+  crayon::thread_pool pool(4);
+  for (int repeat = 0; repeat < 500; ++repeat) {
+    std::vector<std::unique_ptr<int>> made(16);
+    pool.parallel_for(16, [&](std::size_t i) { made[i] = std::make_unique<int>(int(i)); });
+    int sum = 0;
+    for (const auto& m : made) sum += *m;
+    REQUIRE(sum == 120);
+  }
+}
+
+TEST_CASE("workers that have gone to sleep wake up") {
+  using namespace std::chrono_literals;
+  crayon::thread_pool pool(2);
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    std::this_thread::sleep_for(5ms);
+    std::atomic<int> arrived{0};
+    // Each task waits for the other: this ends only if two threads take part.
+    pool.parallel_for(2, [&](std::size_t) {
+      ++arrived;
+      while (arrived.load() < 2) std::this_thread::yield();
+    });
+    CHECK(arrived == 2);
+  }
+}
