@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <crayon/adapter/lora_adapter.hpp>
@@ -30,36 +31,23 @@ struct linear {
 
   [[nodiscard]] static constexpr std::string_view name() noexcept { return "linear"; }
 
-  template <element E>
-  [[nodiscard]] static result<adapter::lora_adapter<E>> blend(
-      const adapter::pool<E>& pool, std::span<const weighted_slot> weights) {
-    serial_executor here;
-    return blend(pool, weights, here);
-  }
-
   /// Tiles are spread over the executor's threads.
-  template <element E, executor X>
+  template <element E, class X = serial_executor>
+    requires executor<std::remove_reference_t<X>>
   [[nodiscard]] static result<adapter::lora_adapter<E>> blend(
-      const adapter::pool<E>& pool, std::span<const weighted_slot> weights, X& threads) {
+      const adapter::pool<E>& pool, std::span<const weighted_slot> weights, X&& threads = X{}) {
     CRAYON_CHECK(check(pool.size(), weights));
     adapter::lora_adapter<E> out(pool.shapes());
     CRAYON_CHECK(blend_into(pool, weights, out, threads));
     return out;
   }
 
-  template <element E>
-  [[nodiscard]] static result<void> blend_into(const adapter::pool<E>& pool,
-                                               std::span<const weighted_slot> weights,
-                                               adapter::lora_adapter<E>& out) {
-    serial_executor here;
-    return blend_into(pool, weights, out, here);
-  }
-
   /// The same into an adapter of the pool's shapes; allocates nothing.
-  template <element E, executor X>
+  template <element E, class X = serial_executor>
+    requires executor<std::remove_reference_t<X>>
   [[nodiscard]] static result<void> blend_into(const adapter::pool<E>& pool,
                                                std::span<const weighted_slot> weights,
-                                               adapter::lora_adapter<E>& out, X& threads) {
+                                               adapter::lora_adapter<E>& out, X&& threads = X{}) {
     CRAYON_CHECK(check(pool.size(), weights));
     if (out.shapes() != pool.shapes()) {
       return error{errc::bad_shape, "the adapter to blend into has other sites than the pool"};

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+// A pool as one safetensors file: interleaved factors, index vectors, the rest as metadata.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <crayon/adapter/pool.hpp>
+#include <crayon/core/hash.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/io/safetensors.hpp>
+#include <crayon/io/safetensors_write.hpp>
+
+namespace crayon::adapter {
+
+inline constexpr std::string_view pool_format = "crayon.pool/1";
+
+namespace pool_json {
+
+using nlohmann::json;
+
+/// Shortest text that reads back as the same float.
+[[nodiscard]] inline std::string text_of(float value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return {text, end};
+}
+[[nodiscard]] inline std::optional<float> float_of(std::string_view text) {
+  float value = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (read.ec != std::errc{} || read.ptr != text.data() + text.size() || !io::finite(value)) {
+    return std::nullopt;
+  }
+  return value;
+}
+
+/// Over every tensor and every metadata entry but the checksum itself.
+[[nodiscard]] inline std::string checksum(const std::vector<io::tensor>& tensors,
+                                          const std::map<std::string, std::string>& metadata) {
+  std::map<std::string_view, const io::tensor*> by_name;
+  for (const auto& t : tensors) by_name[t.name] = &t;
+  hasher h;
+  const auto add = [&](std::string_view text) {
+    const std::uint64_t length = text.size();
+    h.add(&length, sizeof length);
+    h.add(text);
+  };
+  for (const auto& [name, t] : by_name) {
+    add(name);
+    add(t->dtype);
+    add(io::shape_text(t->shape));
+    h.add(t->bytes.data(), t->bytes.size());
+  }
+  for (const auto& [key, value] : metadata) {
+    if (key == "checksum") continue;
+    add(key);
+    add(value);
+  }
+  return h.hex();
+}
+
+[[nodiscard]] inline std::string sites_text(const std::vector<site_shape>& shapes) {
+  json sites = json::array();
+  for (const auto& s : shapes) {
+    sites.push_back({s.module, s.out, s.in, s.rank, text_of(s.scale)});
+  }
+  return sites.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+/// Nothing if the text is not what `sites_text` writes.
+[[nodiscard]] inline std::optional<std::vector<site_shape>> sites_of(const std::string& text) {
+  const json sites = json::parse(text, nullptr, false);
+  if (!sites.is_array()) return std::nullopt;
+  std::vector<site_shape> shapes;
+  for (const auto& s : sites) {
+    const bool good = s.is_array() && s.size() == 5 && s[0].is_string() &&
+                      s[1].is_number_unsigned() && s[2].is_number_unsigned() &&
+                      s[3].is_number_unsigned() && s[4].is_string();
+    const auto scale = good ? float_of(s[4].get<std::string>()) : std::nullopt;
+    if (!scale) return std::nullopt;
+    shapes.push_back({s[0].get<std::string>(), s[1].get<std::size_t>(), s[2].get<std::size_t>(),
+                      s[3].get<std::size_t>(), *scale});
+  }
+  return shapes;
+}
+
+[[nodiscard]] inline std::optional<std::vector<std::string>> names_of(const std::string& text) {
+  const json names = json::parse(text, nullptr, false);
+  if (!names.is_array()) return std::nullopt;
+  std::vector<std::string> list;
+  for (const auto& n : names) {
+    if (!n.is_string()) return std::nullopt;
+    list.push_back(n.get<std::string>());
+  }
+  return list;
+}
+
+/// "<module>.lora_A": [tiles, adapters, tile]
+[[nodiscard]] inline std::string key(const site_shape& s, char factor) {
+  return s.module + ".lora_" + factor;
+}
+
+/// The tensor of one factor, of rank * side elements, is there and has its shape.
+[[nodiscard]] inline result<void> check_tensor(const io::safetensors& file, const std::string& name,
+                                               std::size_t rank, std::size_t side,
+                                               std::size_t count, std::size_t tile) {
+  const auto* t = file.find(name);
+  if (t == nullptr)
+    return error{errc::bad_format, file.path() + ": tensor " + name + " is missing"};
+  const bool too_large = side != 0 && rank > (~std::size_t{0} >> 8) / side;
+  const std::size_t elements = rank * side;
+  const std::vector<std::size_t> needed{tile == 0 ? 0 : elements / tile + (elements % tile != 0),
+                                        count, tile};
+  if (too_large || t->shape != needed) {
+    return error{errc::bad_shape, file.path() + ": tensor " + name + " has shape " +
+                                      io::shape_text(t->shape) + ", a factor of " +
+                                      std::to_string(rank) + " x " + std::to_string(side) +
+                                      " needs " + io::shape_text(needed)};
+  }
+  return {};
+}
+
+/// As the file will hold it: bytes that are not UTF-8 are replaced before the checksum is taken.
+[[nodiscard]] inline std::string utf8(const std::string& text) {
+  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace))
+      .get<std::string>();
+}
+
+inline constexpr std::string_view note_prefix = "note.";
+
+}  // namespace pool_json
+
+/// Writes the pool as a whole or not at all; the same pool gives the same bytes.
+template <element E>
+[[nodiscard]] result<void> save_pool(const std::string& path, const pool<E>& p) {
+  const pool_info& info = p.info();
+  std::map<std::string, std::string> metadata{
+      {"format", std::string(pool_format)},
+      {"adapters", std::to_string(p.size())},
+      {"sites", pool_json::sites_text(p.shapes())},
+      {"names",
+       nlohmann::json(info.names).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)},
+      {"base_model", pool_json::utf8(info.base_model)},
+      {"base_hash", pool_json::utf8(info.base_hash)},
+      {"embedding", pool_json::utf8(info.embedding)},
+      {"matcher", pool_json::utf8(info.matcher)},
+      {"blend", pool_json::utf8(info.blend)},
+      {"tau", pool_json::text_of(info.tau)}};
+  for (const auto& [key, value] : info.notes) {
+    metadata[std::string(pool_json::note_prefix) + pool_json::utf8(key)] = pool_json::utf8(value);
+  }
+  std::vector<io::tensor> tensors;
+  const auto add = [&](std::string name, std::string_view dtype, std::vector<std::size_t> shape,
+                       std::span<const std::byte> bytes) {
+    tensors.push_back({std::move(name), std::string(dtype), std::move(shape), bytes});
+  };
+  for (std::size_t i = 0; i < p.sites(); ++i) {
+    for (const auto& [view, factor] : {std::pair(p.a(i), 'A'), std::pair(p.b(i), 'B')}) {
+      add(pool_json::key(p.shapes()[i], factor), name(dtype_of<E>),
+          {view.tiles(), view.count, view.tile}, std::as_bytes(std::span(view.data, view.size())));
+    }
+  }
+  const auto index = p.index();
+  add("index", "F32", {index.rows, index.cols}, std::as_bytes(std::span(index.data, index.size())));
+  add("centre", "F32", {info.centre.size()}, std::as_bytes(std::span(info.centre)));
+  metadata["checksum"] = pool_json::checksum(tensors, metadata);
+  return io::write_safetensors(path, std::move(tensors), metadata);
+}
+
+/// The element type of the factors in a pool file; also tells whether a file is a pool.
+[[nodiscard]] inline result<dtype> pool_dtype(const io::safetensors& file) {
+  const auto format = file.metadata().find("format");
+  if (format == file.metadata().end() || format->second != pool_format) {
+    return error{errc::bad_format,
+                 file.path() + ": not a pool: its format is " +
+                     (format == file.metadata().end() ? "not given" : format->second) + ", needs " +
+                     std::string(pool_format)};
+  }
+  for (const auto& t : file.tensors()) {
+    if (!t.name.ends_with(".lora_A")) continue;
+    for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16}) {
+      if (t.dtype == name(type)) return type;
+    }
+    return error{errc::unsupported, file.path() + ": tensor " + t.name + " is " + t.dtype +
+                                        ", needs F32, BF16 or F16"};
+  }
+  return error{errc::bad_format, file.path() + ": a pool without factors"};
+}
+
+/// Loads a pool whose factors are stored as E: copied, so that the file may go. Every size, every
+/// value and the checksum are checked.
+template <element E>
+[[nodiscard]] result<pool<E>> load_pool(const std::string& path) {
+  CRAYON_TRY(const io::safetensors file, io::safetensors::open(path));
+  CRAYON_TRY(const dtype stored, pool_dtype(file));
+  if (stored != dtype_of<E>) {
+    return error{errc::mismatch, path + ": factors are " + std::string(name(stored)) +
+                                     ", asked for " + std::string(name(dtype_of<E>))};
+  }
+  const auto bad = [&](const std::string& text) {
+    return error{errc::bad_format, path + ": " + text};
+  };
+  const auto text = [&](const std::string& key) {
+    const auto at = file.metadata().find(key);
+    return at == file.metadata().end() ? std::string() : at->second;
+  };
+  const std::string sum = pool_json::checksum(file.tensors(), file.metadata());
+  if (sum != text("checksum")) {
+    return bad("checksum is " + text("checksum") + ", the content has " + sum);
+  }
+  auto shapes = pool_json::sites_of(text("sites"));
+  auto names = pool_json::names_of(text("names"));
+  const auto tau = pool_json::float_of(text("tau"));
+  if (!shapes) return bad("metadata \"sites\" is not a list of sites");
+  if (!names || std::to_string(names->size()) != text("adapters")) {
+    return bad("metadata \"names\" is not a list of " + text("adapters") + " names");
+  }
+  if (!tau) return bad("metadata \"tau\" is " + text("tau") + ", needs a number");
+  pool_info info{text("base_model"),
+                 text("base_hash"),
+                 text("embedding"),
+                 text("matcher"),
+                 text("blend"),
+                 *tau,
+                 *std::move(names),
+                 {},
+                 {}};
+  for (const auto& [key, value] : file.metadata()) {
+    if (key.starts_with(pool_json::note_prefix)) {
+      info.notes[key.substr(pool_json::note_prefix.size())] = value;
+    }
+  }
+  const std::size_t count = info.names.size();
+  const auto vectors = [&](const char* key, std::size_t rows) -> result<aligned_vector<float>> {
+    const auto* t = file.find(key);
+    if (t == nullptr || t->shape.empty()) return bad("tensor " + std::string(key) + " is missing");
+    aligned_vector<float> values(rows * t->shape.back());
+    CRAYON_CHECK(
+        io::read_matrix(file, key, matrix_view<float>(values.data(), rows, t->shape.back())));
+    return values;
+  };
+  CRAYON_TRY(const auto index, vectors("index", count));
+  CRAYON_TRY(const auto centre, vectors("centre", 1));
+  info.centre.assign(centre.begin(), centre.end());
+
+  const auto* first = shapes->empty() ? nullptr : file.find(pool_json::key((*shapes)[0], 'A'));
+  const std::size_t tile = first != nullptr && first->shape.size() == 3 ? first->shape[2] : 0;
+  // The tensors, whose sizes are bounded by the file, vouch for the sites before memory is taken.
+  for (const auto& s : *shapes) {
+    for (const auto& [side, factor] : {std::pair(s.in, 'A'), std::pair(s.out, 'B')}) {
+      CRAYON_CHECK(
+          pool_json::check_tensor(file, pool_json::key(s, factor), s.rank, side, count, tile));
+    }
+  }
+  auto loaded = pool<E>::zeros(
+      *std::move(shapes), count,
+      {index.data(), count, index.size() / std::max<std::size_t>(count, 1)}, std::move(info), tile);
+  if (!loaded) return error{loaded.error().code, path + ": " + loaded.error().text};
+  for (std::size_t i = 0; i < loaded->sites(); ++i) {
+    for (const auto& [to, factor] : {std::pair(loaded->a(i), 'A'), std::pair(loaded->b(i), 'B')}) {
+      io::tensor tiles = *file.find(pool_json::key(loaded->shapes()[i], factor));
+      tiles.shape = {to.tiles() * to.count, to.tile};  // one row per tile
+      CRAYON_CHECK(
+          io::read_matrix(path, tiles, matrix_view<E>(to.data, to.tiles() * to.count, to.tile)));
+    }
+  }
+  if (file.tensors().size() != 2 * loaded->sites() + 2) {
+    return bad("has " + std::to_string(file.tensors().size()) + " tensors, needs " +
+               std::to_string(2 * loaded->sites() + 2));
+  }
+  return loaded;
+}
+
+}  // namespace crayon::adapter

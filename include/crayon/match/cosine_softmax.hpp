@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Similarity to the index vectors -> one weight per adapter.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/result.hpp>
+
+namespace crayon::match {
+
+/// w_i = mean over samples x of softmax_i(cos(f(x), p_i) / tau). A small tau picks the nearest
+/// adapter, a large one approaches `uniform`.
+struct cosine_softmax {
+  float tau = 0.1F;
+
+  [[nodiscard]] static constexpr std::string_view name() noexcept { return "cosine_softmax"; }
+
+  /// A tau that is not a positive number is an error.
+  [[nodiscard]] static result<cosine_softmax> with_tau(float tau) {
+    if (!(tau > 0) || !std::isfinite(tau)) {
+      return error{errc::bad_value, "tau is " + std::to_string(tau) + ", needs a positive number"};
+    }
+    return cosine_softmax{tau};
+  }
+
+  /// One sample (d): w has index.rows elements.
+  void weights(matrix_view<const float> index, const float* sample, float* w) const noexcept {
+    CRAYON_ASSERT(tau > 0);
+    float top = -INFINITY;
+    for (std::size_t i = 0; i < index.rows; ++i) {
+      double cosine = 0;
+      for (std::size_t j = 0; j < index.cols; ++j) {
+        cosine += double{index.row(i)[j]} * double{sample[j]};
+      }
+      w[i] = static_cast<float>(cosine) / tau;
+      top = w[i] > top ? w[i] : top;
+    }
+    double sum = 0;
+    for (std::size_t i = 0; i < index.rows; ++i) {
+      w[i] = std::exp(w[i] - top);
+      sum += double{w[i]};
+    }
+    for (std::size_t i = 0; i < index.rows; ++i) w[i] = static_cast<float>(double{w[i]} / sum);
+  }
+
+  /// index (N, d) and samples (S, d), S > 0, rows of unit length -> N weights, sum 1.
+  [[nodiscard]] std::vector<float> weights(matrix_view<const float> index,
+                                           matrix_view<const float> samples) const {
+    CRAYON_ASSERT(samples.rows > 0 && samples.cols == index.cols);
+    std::vector<double> sum(index.rows);
+    std::vector<float> w(index.rows);
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      weights(index, samples.row(s), w.data());
+      for (std::size_t i = 0; i < w.size(); ++i) sum[i] += double{w[i]};
+    }
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      w[i] = static_cast<float>(sum[i] / static_cast<double>(samples.rows));
+    }
+    return w;
+  }
+};
+static_assert(matcher<cosine_softmax>);
+
+}  // namespace crayon::match
