@@ -40,7 +40,9 @@ class llama_backward {
   /// `factors` may be null. All must outlive the object.
   llama_backward(const weights_type& weights, const model::rope_table& rope,
                  const lora_factors* factors)
-      : weights_(&weights), rope_(&rope), factors_(factors) {}
+      : weights_(&weights), rope_(&rope), factors_(factors) {
+    CRAYON_ASSERT(weights.config().layers > 0);
+  }
 
   /// Adds scale * d(sum of -log p(target)) / d(weights) to `sink` and returns the unscaled sum.
   /// `adapter_weights` (sequences of the whole batch, N) is read only when there are factors, and
@@ -48,7 +50,9 @@ class llama_backward {
   loss_sum operator()(const batch_view& batch, const_matrix adapter_weights, float scale,
                       const gradient_sink& sink) {
     buffers_.fit(weights_->config(), batch, factors_);
+    if (buffers_.scored_rows.empty()) return {};
     batch_ = &batch;
+    scored_ = {{}, {}, buffers_.scored_offsets, batch.first_sequence};
     adapter_weights_ = adapter_weights;
     sink_ = sink;
     const auto& c = weights_->config();
@@ -57,7 +61,6 @@ class llama_backward {
       attention_block_forward(layer);
       mlp_block_forward(layer);
     }
-    if (buffers_.scored_rows.empty()) return {};
     const loss_sum sum = head(scale);
     if (sink_.frozen()) return sum;
     for (std::size_t layer = c.layers; layer-- > 0;) {
@@ -75,7 +78,7 @@ class llama_backward {
 
   [[nodiscard]] matrix stream(std::size_t layer) noexcept {
     return layer < buffers_.layers.size() ? buffers_.layers[layer].input.view()
-                                          : buffers_.last.view();
+                                          : buffers_.scored.view();
   }
 
   /// The gradient of a matrix of the weights.
@@ -90,12 +93,21 @@ class llama_backward {
     return factors_ == nullptr ? nullptr : factors_->find(model::llama_config::site(layer, p));
   }
 
+  [[nodiscard]] bool is_last(std::size_t layer) const noexcept {
+    return layer + 1 == weights_->config().layers;
+  }
+
+  /// The rows that pass through that projection: after the last attention only the scored ones.
+  [[nodiscard]] const batch_view& batch_of(std::size_t layer, projection p) const noexcept {
+    return is_last(layer) && p >= projection::o ? scored_ : *batch_;
+  }
+
   /// y (+)= x W^T + adapters.
   void linear_forward(std::size_t layer, projection p, const_matrix x, matrix y, bool accumulate) {
     B::gemm_nt(x, weights_->linear(layer, p), y, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
-      gated_lora_forward<B>(*site, factors_->values().data(), *batch_, adapter_weights_, x,
-                            buffers_.lora[factors_->number(*site)].view(), y,
+      gated_lora_forward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
+                            x, buffers_.lora[factors_->number(*site)].view(), y,
                             buffers_.lora_gate.data());
     }
   }
@@ -107,15 +119,28 @@ class llama_backward {
     if (sink_.matrices != nullptr) B::gemm_tn(dy, x, gradient(w), true);
     if (!dx.empty()) B::gemm_nn(dy, w, dx, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
-      gated_lora_backward<B>(*site, factors_->values().data(), *batch_, adapter_weights_, x,
-                             buffers_.lora[factors_->number(*site)].view(), dy, dx, sink_.factors,
-                             matrix(buffers_.d_lora.data(), dy.rows, site->total),
+      gated_lora_backward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
+                             x, buffers_.lora[factors_->number(*site)].view(), dy, dx,
+                             sink_.factors, matrix(buffers_.d_lora.data(), dy.rows, site->total),
                              buffers_.lora_gate.data());
     }
   }
 
   static void copy(const_matrix from, matrix to) noexcept {
     std::copy_n(from.data, from.size(), to.data);
+  }
+  /// The scored rows of `from`.
+  void gather(const_matrix from, matrix to) const noexcept {
+    for (std::size_t i = 0; i < to.rows; ++i) {
+      std::copy_n(from.row(buffers_.scored_rows[i]), to.cols, to.row(i));
+    }
+  }
+  /// The other way; rows that are not scored become 0.
+  void scatter(const_matrix from, matrix to) const noexcept {
+    std::fill_n(to.data, to.size(), 0.0F);
+    for (std::size_t i = 0; i < from.rows; ++i) {
+      std::copy_n(from.row(i), from.cols, to.row(buffers_.scored_rows[i]));
+    }
   }
 
   [[nodiscard]] attention_shape heads() const noexcept {
@@ -138,15 +163,28 @@ class llama_backward {
                            l.probabilities.data() + buffers_.probability_offsets[s],
                            rows_of(l.mixed, s));
     }
-    copy(l.input.view(), l.middle.view());
-    linear_forward(layer, projection::o, l.mixed.view(), l.middle.view(), true);
+    if (is_last(layer)) {
+      gather(l.mixed.view(), buffers_.scored_mixed.view());
+      gather(l.input.view(), l.middle.view());
+      linear_forward(layer, projection::o, buffers_.scored_mixed.view(), l.middle.view(), true);
+    } else {
+      copy(l.input.view(), l.middle.view());
+      linear_forward(layer, projection::o, l.mixed.view(), l.middle.view(), true);
+    }
   }
 
   void attention_block_backward(std::size_t layer) {
     auto& l = buffers_.layers[layer];
     const matrix d_normed = needs_input_gradient(layer) ? buffers_.d_normed.view() : matrix{};
-    linear_backward(layer, projection::o, l.mixed.view(), buffers_.d_stream.view(),
-                    buffers_.d_mixed.view(), false);
+    if (is_last(layer)) {
+      linear_backward(layer, projection::o, buffers_.scored_mixed.view(), buffers_.d_scored.view(),
+                      buffers_.d_scored_mixed.view(), false);
+      scatter(buffers_.d_scored_mixed.view(), buffers_.d_mixed.view());
+      scatter(buffers_.d_scored.view(), buffers_.d_stream.view());
+    } else {
+      linear_backward(layer, projection::o, l.mixed.view(), buffers_.d_stream.view(),
+                      buffers_.d_mixed.view(), false);
+    }
     for (std::size_t s = 0; s < batch_->sequences(); ++s) {
       const matrix dq = rows_of(buffers_.dq, s), dk = rows_of(buffers_.dk, s);
       attention_backward<B>(heads(), rows_of(l.q, s), rows_of(l.k, s), rows_of(l.v, s),
@@ -179,27 +217,26 @@ class llama_backward {
   void mlp_block_backward(std::size_t layer) {
     auto& l = buffers_.layers[layer];
     auto& b = buffers_;
-    linear_backward(layer, projection::down, l.product.view(), b.d_stream.view(),
-                    b.d_product.view(), false);
-    silu_mul_backward<B>(l.gate.view(), l.up.view(), b.d_product.view(), b.d_gate.view(),
-                         b.d_up.view(), b.ones.data());
-    linear_backward(layer, projection::gate, l.mlp_in.view(), b.d_gate.view(), b.d_normed.view(),
-                    false);
-    linear_backward(layer, projection::up, l.mlp_in.view(), b.d_up.view(), b.d_normed.view(), true);
+    const auto part = [&](const buffer& whole) {
+      return whole.view().rows_from(0, l.gate.view().rows);
+    };
+    const matrix d_stream = is_last(layer) ? b.d_scored.view() : b.d_stream.view();
+    const matrix d_product = part(b.d_product), d_gate = part(b.d_gate), d_up = part(b.d_up);
+    const matrix d_normed = part(b.d_normed);
+    linear_backward(layer, projection::down, l.product.view(), d_stream, d_product, false);
+    silu_mul_backward<B>(l.gate.view(), l.up.view(), d_product, d_gate, d_up, b.ones.data());
+    linear_backward(layer, projection::gate, l.mlp_in.view(), d_gate, d_normed, false);
+    linear_backward(layer, projection::up, l.mlp_in.view(), d_up, d_normed, true);
     const float* norm = weights_->mlp_norm(layer);
-    rms_norm_backward<B>(l.middle.view(), norm, epsilon(), b.d_normed.view(), b.d_stream.view(),
-                         gradient(norm), b.scratch.data());
+    rms_norm_backward<B>(l.middle.view(), norm, epsilon(), d_normed, d_stream, gradient(norm),
+                         b.scratch.data());
   }
 
-  /// Final norm, logits and loss of the scored rows; leaves the gradient in d_stream.
+  /// Final norm, logits and loss of the scored rows; leaves their gradient in d_scored.
   loss_sum head(float scale) {
     auto& b = buffers_;
-    const std::size_t dim = weights_->config().dim;
     const float* norm = weights_->final_norm();
     const const_matrix w = weights_->head();
-    for (std::size_t i = 0; i < b.scored_rows.size(); ++i) {
-      std::copy_n(b.last.view().row(b.scored_rows[i]), dim, b.scored.view().row(i));
-    }
     rms_norm_forward<B>(b.scored.view(), norm, epsilon(), b.scored_normed.view());
     B::gemm_nt(const_matrix(b.scored_normed.view()), w, b.logits.view(), false);
     const loss_sum sum = cross_entropy<B>(b.logits.view(), b.scored_targets, scale);
@@ -212,10 +249,6 @@ class llama_backward {
     std::fill_n(b.d_scored.data(), b.d_scored.view().size(), 0.0F);
     rms_norm_backward<B>(b.scored.view(), norm, epsilon(), b.d_scored_normed.view(),
                          b.d_scored.view(), gradient(norm), b.scratch.data());
-    std::fill_n(b.d_stream.data(), b.d_stream.view().size(), 0.0F);
-    for (std::size_t i = 0; i < b.scored_rows.size(); ++i) {
-      std::copy_n(b.d_scored.view().row(i), dim, b.d_stream.view().row(b.scored_rows[i]));
-    }
     return sum;
   }
 
@@ -234,6 +267,7 @@ class llama_backward {
   const lora_factors* factors_;
   llama_buffers buffers_;
   const batch_view* batch_ = nullptr;
+  batch_view scored_;
   const_matrix adapter_weights_;
   gradient_sink sink_;
 };

@@ -31,7 +31,8 @@ class buffer {
   matrix_view<float> view_;
 };
 
-/// What the backward pass of one layer needs; one row per token.
+/// What the backward pass of one layer needs; one row per token. After the last layer's attention
+/// only the scored rows go on, so that its later members have (scored rows, ...).
 struct layer_activations {
   buffer input;          ///< (rows, dim) the residual stream before the layer
   buffer attention_in;   ///< (rows, dim) normed
@@ -46,17 +47,18 @@ struct layer_activations {
 
 struct llama_buffers {
   std::vector<layer_activations> layers;
-  buffer last;           ///< (rows, dim) the residual stream after the last layer
-  buffer scored;         ///< (loss rows, dim) its rows that have a target
-  buffer scored_normed;  ///< (loss rows, dim)
-  buffer logits;         ///< (loss rows, vocab)
-  buffer d_scored, d_scored_normed;
+  buffer scored_mixed;   ///< (scored rows, q_dim) of the last layer
+  buffer scored;         ///< (scored rows, dim) the residual stream after the last layer
+  buffer scored_normed;  ///< (scored rows, dim)
+  buffer logits;         ///< (scored rows, vocab)
+  buffer d_scored, d_scored_normed, d_scored_mixed;
   buffer d_stream;  ///< (rows, dim) gradient of the residual stream
   buffer d_normed;  ///< (rows, dim)
   buffer d_mixed, dq, dk, dv, d_gate, d_up, d_product;
   buffer ones;     ///< (1, hidden)
   buffer scratch;  ///< attention blocks, and one row
   std::vector<std::size_t> scored_rows;
+  std::vector<std::size_t> scored_offsets;  ///< sequence s has [scored_offsets[s], [s + 1]) of them
   std::vector<std::int32_t> scored_targets;
   std::vector<std::size_t> probability_offsets;
   std::vector<buffer> lora;  ///< per adapted site (rows, total)
@@ -66,11 +68,16 @@ struct llama_buffers {
     const std::size_t rows = batch.rows();
     scored_rows.clear();
     scored_targets.clear();
-    for (std::size_t t = 0; t < rows; ++t) {
-      if (batch.targets[t] == no_target) continue;
-      scored_rows.push_back(t);
-      scored_targets.push_back(batch.targets[t]);
+    scored_offsets.assign(1, 0);
+    for (std::size_t s = 0; s < batch.sequences(); ++s) {
+      for (std::size_t t = batch.begin(s); t < batch.begin(s) + batch.length(s); ++t) {
+        if (batch.targets[t] == no_target) continue;
+        scored_rows.push_back(t);
+        scored_targets.push_back(batch.targets[t]);
+      }
+      scored_offsets.push_back(scored_rows.size());
     }
+    const std::size_t last_rows = scored_rows.size();
     probability_offsets.clear();
     std::size_t probabilities = 0, longest = 0;
     for (std::size_t s = 0; s < batch.sequences(); ++s) {
@@ -80,17 +87,20 @@ struct llama_buffers {
     }
     layers.resize(c.layers);
     for (auto& l : layers) {
-      for (buffer* b : {&l.input, &l.attention_in, &l.middle, &l.mlp_in}) b->shape(rows, c.dim);
+      const std::size_t after = &l == &layers.back() ? last_rows : rows;
+      for (buffer* b : {&l.input, &l.attention_in}) b->shape(rows, c.dim);
+      for (buffer* b : {&l.middle, &l.mlp_in}) b->shape(after, c.dim);
       for (buffer* b : {&l.q, &l.mixed}) b->shape(rows, c.q_dim());
       for (buffer* b : {&l.k, &l.v}) b->shape(rows, c.kv_dim());
-      for (buffer* b : {&l.gate, &l.up, &l.product}) b->shape(rows, c.hidden);
+      for (buffer* b : {&l.gate, &l.up, &l.product}) b->shape(after, c.hidden);
       l.probabilities.shape(1, probabilities);
     }
-    for (buffer* b : {&last, &d_stream, &d_normed}) b->shape(rows, c.dim);
+    for (buffer* b : {&d_stream, &d_normed}) b->shape(rows, c.dim);
     for (buffer* b : {&scored, &scored_normed, &d_scored, &d_scored_normed}) {
-      b->shape(scored_rows.size(), c.dim);
+      b->shape(last_rows, c.dim);
     }
-    logits.shape(scored_rows.size(), c.vocab);
+    for (buffer* b : {&scored_mixed, &d_scored_mixed}) b->shape(last_rows, c.q_dim());
+    logits.shape(last_rows, c.vocab);
     for (buffer* b : {&d_mixed, &dq}) b->shape(rows, c.q_dim());
     for (buffer* b : {&dk, &dv}) b->shape(rows, c.kv_dim());
     for (buffer* b : {&d_gate, &d_up, &d_product}) b->shape(rows, c.hidden);
