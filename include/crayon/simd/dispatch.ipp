@@ -65,13 +65,18 @@ const registry& known() noexcept {
   return instance;
 }
 
-std::atomic<const kernel_table*>& chosen() noexcept {
-  static std::atomic<const kernel_table*> table{known().tables[0]};
-  return table;
+/// Null until the first call, so that nothing runs before main.
+constinit std::atomic<const kernel_table*> chosen{nullptr};
+
+const kernel_table& choose_best() noexcept {
+  const kernel_table* none = nullptr;
+  chosen.compare_exchange_strong(none, known().tables[0], std::memory_order_relaxed);
+  return *chosen.load(std::memory_order_relaxed);
 }
 
 const kernel_table& active() noexcept {
-  return *chosen().load(std::memory_order_relaxed);
+  const kernel_table* table = chosen.load(std::memory_order_relaxed);
+  return table != nullptr ? *table : choose_best();
 }
 
 template <element E>
@@ -126,7 +131,7 @@ bool highway_dynamic::use_target(std::string_view target) noexcept {
   const auto& known = dispatched::known();
   for (std::size_t i = 0; i < known.count; ++i) {
     if (known.targets[i] == target) {
-      dispatched::chosen().store(known.tables[i], std::memory_order_relaxed);
+      dispatched::chosen.store(known.tables[i], std::memory_order_relaxed);
       return true;
     }
   }

@@ -118,26 +118,27 @@ void pack_rows(gemm_operand<E> from, std::size_t depth, std::size_t cols, float*
   }
 }
 
-/// to[p * width + j] = from(j, p) for j < cols, 0 above.
+/// to[p * width + j] = from(j, p) for j < cols, 0 above; four rows of `from` at a time.
 template <class V, class E>
 void pack_columns(gemm_operand<E> from, std::size_t depth, std::size_t cols, float* to,
                   std::size_t width) noexcept {
   constexpr std::size_t w = V::width;
-  for (std::size_t j = 0; j < cols; ++j) {
-    const E* row = from.data + j * from.stride;
+  const std::size_t stride = from.stride;
+  std::size_t j = 0;
+  for (; j + 4 <= cols; j += 4) {
+    const E* row = from.data + j * stride;
     std::size_t p = 0;
-    alignas(64) float values[w];
-    for (; p + w <= depth; p += w) {
-      V::store(V::load(row + p), values);
-      for (std::size_t i = 0; i < w; ++i) to[(p + i) * width + j] = values[i];
+    for (; p + w <= depth; p += w, row += w) {
+      V::store_transposed(V::load(row), V::load(row + stride), V::load(row + 2 * stride),
+                          V::load(row + 3 * stride), to + p * width + j, width);
     }
-    if (p < depth) {
-      V::store(V::load(row + p, depth - p), values);
-      for (std::size_t i = 0; p + i < depth; ++i) to[(p + i) * width + j] = values[i];
+    for (; p < depth; ++p, ++row) {
+      for (std::size_t i = 0; i < 4; ++i) to[p * width + j + i] = to_float(row[i * stride]);
     }
   }
   for (std::size_t p = 0; p < depth; ++p) {
-    for (std::size_t j = cols; j < width; ++j) to[p * width + j] = 0;
+    for (std::size_t i = j; i < cols; ++i) to[p * width + i] = to_float(from.data[i * stride + p]);
+    for (std::size_t i = cols; i < width; ++i) to[p * width + i] = 0;
   }
 }
 

@@ -76,6 +76,32 @@ struct highway_lanes {
     return hn::GetLane(hn::MaxOfLanes(tag{}, v));
   }
 
+  /// to[i * stride + 0..3] = a[i], b[i], c[i], d[i] for each lane i
+  static CRAYON_INLINE void store_transposed(vec a, vec b, vec c, vec d, float* to,
+                                             std::size_t stride) noexcept {
+    alignas(64) float lanes[4 * width];
+#if HWY_TARGET == HWY_SCALAR
+    const vec columns[] = {a, b, c, d};
+    for (std::size_t i = 0; i < 4; ++i) hn::Store(columns[i], tag{}, lanes + i);
+#else
+    const hn::Repartition<double, tag> pairs;
+    const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(tag{}, a, b));
+    const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(tag{}, a, b));
+    const auto cd_low = hn::BitCast(pairs, hn::InterleaveLower(tag{}, c, d));
+    const auto cd_high = hn::BitCast(pairs, hn::InterleaveUpper(tag{}, c, d));
+    // Blocks of four lanes: block q of the r-th is what lane 4 q + r of a, b, c, d held.
+    hn::Store(hn::BitCast(tag{}, hn::InterleaveLower(pairs, ab_low, cd_low)), tag{}, lanes);
+    hn::Store(hn::BitCast(tag{}, hn::InterleaveUpper(pairs, ab_low, cd_low)), tag{}, lanes + width);
+    hn::Store(hn::BitCast(tag{}, hn::InterleaveLower(pairs, ab_high, cd_high)), tag{},
+              lanes + 2 * width);
+    hn::Store(hn::BitCast(tag{}, hn::InterleaveUpper(pairs, ab_high, cd_high)), tag{},
+              lanes + 3 * width);
+#endif
+    for (std::size_t i = 0; i < width; ++i, to += stride) {
+      __builtin_memcpy(to, lanes + (i % 4) * width + i / 4 * 4, 4 * sizeof(float));
+    }
+  }
+
   static CRAYON_INLINE vec load(const float* p) noexcept {
     return hn::LoadU(tag{}, p);
   }

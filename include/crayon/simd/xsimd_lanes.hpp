@@ -66,6 +66,18 @@ struct xsimd_lanes {
     return top;
   }
 
+  static CRAYON_INLINE void store_transposed(vec a, vec b, vec c, vec d, float* to,
+                                             std::size_t stride) noexcept {
+    alignas(64) float lanes[4][width];
+    a.store_aligned(lanes[0]);
+    b.store_aligned(lanes[1]);
+    c.store_aligned(lanes[2]);
+    d.store_aligned(lanes[3]);
+    for (std::size_t i = 0; i < width; ++i, to += stride) {
+      for (std::size_t j = 0; j < 4; ++j) to[j] = lanes[j][i];
+    }
+  }
+
   static CRAYON_INLINE vec load(const float* p) noexcept { return vec::load_unaligned(p); }
   static CRAYON_INLINE void store(vec v, float* p) noexcept { v.store_unaligned(p); }
 
