@@ -48,7 +48,7 @@ struct generation_options {
   float top_p = 1;                 ///< 1: off
   std::size_t top_k = 0;           ///< 0: off
   std::uint64_t seed = 0;
-  std::vector<std::string> stop;   ///< the answer ends before the first of these
+  std::vector<std::string> stop = {};   ///< the answer ends before the first of these
   std::uint32_t deadline_ms = 0;   ///< for the whole call; 0: the callee's own
 };
 
@@ -150,6 +150,16 @@ template <class B, class Pool>
 concept blend_policy = requires(const Pool& pool, std::span<const weighted_slot> weights) {
       { B::name() } -> std::convertible_to<std::string_view>;
       { B::blend(pool, weights) };  // result<adapter or delta>; refuses weights that are not finite
+    };
+
+/// Hidden states of one sample's tokens -> its vector f(x) of unit length, prompt before completion.
+template <class F>
+concept embedding_policy = std::constructible_from<F, std::size_t, std::span<float>> &&
+    requires(F& f, std::size_t i, std::span<const float> hidden) {
+      { F::name() } -> std::convertible_to<std::string_view>;
+      { F::size(i) } -> std::convertible_to<std::size_t>;  // length of f(x) for hidden states of i
+      f.add(i, hidden);                                    // the state of token i, in order
+      f.finish();                                          // f(x) is in the span it was made with
     };
 
 /// Embeddings of a user's samples -> one weight per adapter of the pool.

@@ -17,7 +17,7 @@
 namespace crayon::serve {
 
 struct curl_options {
-  std::string ca_file;  ///< PEM; empty: the system's certificates
+  std::string ca_file = {};  ///< PEM; empty: the system's certificates
 };
 
 /// One easy handle on one multi handle, so that connections are reused between calls and a call can

@@ -40,7 +40,7 @@ struct server_options {
   std::string host = "127.0.0.1";
   std::uint16_t port = 0;  ///< 0: any free one; start() says which
   std::string model = "crayon";
-  request_limits limits;
+  request_limits limits = {};
   std::size_t max_body_bytes = std::size_t{1} << 20;
   std::size_t threads = 16;  ///< connections served at once, waiting ones included
   std::chrono::milliseconds queue_timeout{30'000};  ///< for a free generator; then HTTP 503

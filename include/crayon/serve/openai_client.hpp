@@ -24,8 +24,8 @@ enum class endpoint : std::uint8_t { chat, completions };
 
 struct client_options {
   std::string base_url = "http://127.0.0.1:8080/v1";  ///< without a slash at the end
-  std::string model;                                  ///< empty: the server's own choice
-  std::string api_key;                                ///< sent as a bearer token, to base_url only
+  std::string model = {};                             ///< empty: the server's own choice
+  std::string api_key = {};                           ///< sent as a bearer token, to base_url only
   endpoint through = endpoint::chat;                  ///< what complete() calls
   bool stream = true;
   std::chrono::milliseconds deadline{30'000};  ///< of a whole call

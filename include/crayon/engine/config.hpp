@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// The bundle of policies that an engine is made of.
+#pragma once
+
+#include <concepts>
+
+#include <crayon/adapter/pool.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/concepts.hpp>
+#include <crayon/core/executor.hpp>
+#include <crayon/engine/scope_distance.hpp>
+#include <crayon/match/cosine_softmax.hpp>
+#include <crayon/match/embedding.hpp>
+#include <crayon/model/sampler.hpp>
+#include <crayon/router/any_of.hpp>
+#include <crayon/router/confidence.hpp>
+#include <crayon/router/scope.hpp>
+#include <crayon/simd/scalar.hpp>
+#include <crayon/tokenizer/llama2c_tokenizer.hpp>
+
+namespace crayon::engine {
+
+/// Derive from it and name what is to be different:
+/// `struct my_config : default_config { using backend = crayon::simd::highway_dynamic; };`
+struct default_config {
+  using backend = crayon::simd::scalar;
+  using element = float;          ///< of the model's matrices
+  using adapter_element = float;  ///< of the pool and of the blended adapter
+  using tokenizer = crayon::tokenizer::llama2c_tokenizer;
+  using embedding = crayon::match::mean_pooling;
+  using matcher = crayon::match::cosine_softmax;
+  using blend = crayon::blend::concat;
+  using scope_distance = crayon::engine::weight_distance;
+  using router = crayon::router::any_of<crayon::router::scope, crayon::router::confidence>;
+  using sampler = crayon::model::random_sampler;  ///< greedy at temperature 0, the default
+  using executor = crayon::serial_executor;
+};
+
+/// A bundle that an engine can be made of.
+template <class C>
+concept engine_config =
+    kernel_backend<typename C::backend> && crayon::element<typename C::element> &&
+    crayon::element<typename C::adapter_element> && text_tokenizer<typename C::tokenizer> &&
+    embedding_policy<typename C::embedding> && crayon::matcher<typename C::matcher> &&
+    blend_policy<typename C::blend, adapter::pool<typename C::adapter_element>> &&
+    engine::scope_distance<typename C::scope_distance> && router_policy<typename C::router> &&
+    crayon::sampler<typename C::sampler> && crayon::executor<typename C::executor>;
+
+static_assert(engine_config<default_config>);
+
+}  // namespace crayon::engine

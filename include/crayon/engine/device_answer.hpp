@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// What a device engine gives back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+
+namespace crayon::engine {
+
+/// What customizing found and what it cost.
+struct customization {
+  std::vector<float> weights;  ///< one per adapter of the pool
+  double embed_ms = 0;         ///< the base model's pass over the samples, and the matching
+  double blend_ms = 0;
+};
+
+enum class finish_reason : std::uint8_t { stop, length, cancelled, deadline };
+
+struct device_answer {
+  std::string text;
+  signals seen{};
+  std::size_t prompt_tokens = 0;
+  std::size_t tokens = 0;
+  finish_reason finished = finish_reason::stop;
+  double milliseconds = 0;  ///< from the prompt to the end, without the caller's time in between
+};
+
+}  // namespace crayon::engine

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+// A model on the device, customized by a pool and a few samples.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/blend/weights.hpp>
+#include <crayon/concepts.hpp>
+#include <crayon/engine/answer_text.hpp>
+#include <crayon/engine/config.hpp>
+#include <crayon/engine/customized_task.hpp>
+#include <crayon/engine/device_answer.hpp>
+#include <crayon/engine/pool_checks.hpp>
+#include <crayon/engine/private_prompt.hpp>
+#include <crayon/engine/sample.hpp>
+#include <crayon/model/delta.hpp>
+#include <crayon/model/llama.hpp>
+#include <crayon/router/signals.hpp>
+
+namespace crayon::engine {
+
+/// A model, its tokenizer and its identity, shared by all engines that run it.
+template <class Config>
+struct base_model {
+  model::llama_weights<typename Config::element> weights;
+  typename Config::tokenizer tokens;
+  std::string hash;  ///< of the weights: what pools, adapters and routers are bound to
+};
+
+/// One conversation partner: a session over a shared model, with the adapter in use. Answers one
+/// prompt at a time; `fork` makes another for another thread.
+template <class Config = default_config>
+class device_engine {
+  static_assert(engine_config<Config>);
+
+ public:
+  using config_type = Config;
+  using backend = typename Config::backend;
+  using executor_type = typename Config::executor;
+  using adapter_element = typename Config::adapter_element;
+  using pool_type = adapter::pool<adapter_element>;
+  /// What the blend policy makes of a pool.
+  using blended_type = typename decltype(Config::blend::blend(
+      std::declval<const pool_type&>(),
+      std::declval<std::span<const weighted_slot>>()))::value_type;
+
+  /// Errors: a tokenizer whose size is not the model's vocabulary.
+  [[nodiscard]] static result<device_engine> make(
+      model::llama_weights<typename Config::element> weights, typename Config::tokenizer tokens,
+      std::shared_ptr<executor_type> threads = std::make_shared<executor_type>()) {
+    if (tokens.size() != weights.config().vocab) {
+      return error{errc::mismatch, "the tokenizer has " + std::to_string(tokens.size()) +
+                                       " pieces, the model's vocabulary " +
+                                       std::to_string(weights.config().vocab)};
+    }
+    std::string hash = weights.hash();
+    auto base = std::make_shared<const base_model<Config>>(
+        base_model<Config>{std::move(weights), std::move(tokens), std::move(hash)});
+    return device_engine(std::move(base), std::move(threads));
+  }
+
+  /// Another session over the same model with the same adapter. An executor that runs one region at
+  /// a time must not be shared between sessions of different threads.
+  [[nodiscard]] device_engine fork(
+      std::shared_ptr<executor_type> threads = std::make_shared<executor_type>()) const {
+    device_engine other(base_, std::move(threads));
+    other.owner_ = owner_;
+    other.blended_ = blended_;
+    other.delta_ = delta_;
+    other.task_ = task_;
+    return other;
+  }
+
+  [[nodiscard]] const base_model<Config>& base() const noexcept { return *base_; }
+
+  /// Samples -> embeddings -> weights over the pool -> one adapter, in use from now on. Nothing is
+  /// trained. After an error everything is as it was. Errors: no samples, a sample that is longer
+  /// than the context, a pool that was made for something else and no override that names it.
+  [[nodiscard]] result<customization> customize(const pool_type& pool,
+                                                std::span<const sample> samples,
+                                                pool_overrides overrides = {}) {
+    const auto start = clock::now();
+    if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
+    CRAYON_TRY(auto policy, matcher_of(pool));
+    const std::size_t dim = embedding_size(*base_);
+    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, dim, overrides));
+    auto task = std::make_shared<customized_task<Config>>();
+    task->matcher = std::move(policy);
+    task->index.assign(pool.index().data, pool.index().data + pool.index().size());
+    task->centre = pool.info().centre;
+    std::vector<float> whole(samples.size() * dim), prompts(samples.size() * dim);
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const encoded_sample one = encode_sample(base_->tokens, samples[i]);
+      session_.reset();
+      if (const auto fits = session_.check(one.ids); !fits) {
+        return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
+      }
+      task->embed(session_, one.ids, one.prompt_tokens, std::span(whole).subspan(i * dim, dim),
+                  std::span(prompts).subspan(i * dim, dim), *threads_);
+    }
+    customization made;
+    made.weights = task->matcher.weights(pool.index(), {whole.data(), samples.size(), dim});
+    task->distance.fit({prompts.data(), samples.size(), dim}, task->weights_of());
+    const auto matched = clock::now();
+    CRAYON_TRY(auto blended, Config::blend::blend(pool, blend::slots_of(made.weights)));
+    made.embed_ms = milliseconds(matched - start);
+    made.blend_ms = milliseconds(clock::now() - matched);
+    CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
+    task_ = std::move(task);
+    return made;
+  }
+
+  /// Puts an adapter in use that was made elsewhere. The scope of its task is not known: scope
+  /// distances are not measured. Errors: modules or shapes that are not the model's.
+  template <adapter_storage A>
+    requires std::same_as<typename A::element_type, adapter_element>
+  [[nodiscard]] result<void> use(A made) {
+    std::shared_ptr<const A> same;
+    CRAYON_CHECK(adopt(std::make_shared<const A>(std::move(made)), same));
+    blended_ = nullptr;
+    if constexpr (std::same_as<A, blended_type>) blended_ = same;
+    task_ = nullptr;
+    return {};
+  }
+
+  /// The same with weights that are known already, of all adapters of the pool or of some.
+  [[nodiscard]] result<void> use(const pool_type& pool, std::span<const weighted_slot> weights) {
+    CRAYON_TRY(auto blended, Config::blend::blend(pool, weights));
+    CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
+    task_ = nullptr;
+    return {};
+  }
+
+  /// The model as it was before any adapter.
+  void use_base() {
+    delta_ = delta_type(base_->weights.config());
+    owner_ = nullptr;
+    blended_ = nullptr;
+    task_ = nullptr;
+  }
+
+  /// The adapter in use, if it is of the blend policy's type: to save it, to look at it.
+  [[nodiscard]] const blended_type* blended() const noexcept { return blended_.get(); }
+
+  /// The whole answer to a prompt; `on_piece` sees it grow.
+  [[nodiscard]] result<device_answer> answer(std::string_view prompt,
+                                             const generation_options& options = {},
+                                             piece_sink on_piece = ignore_pieces) {
+    CRAYON_CHECK(begin(prompt));
+    return finish(options, on_piece);
+  }
+  [[nodiscard]] result<device_answer> answer(const private_prompt& prompt,
+                                             const generation_options& options = {},
+                                             piece_sink on_piece = ignore_pieces) {
+    return answer(std::string_view(prompt.text_), options, on_piece);
+  }
+
+  /// The first half of `answer`: everything that is known before a token is generated. Errors: a
+  /// prompt that does not fit the context.
+  [[nodiscard]] result<signals> begin(std::string_view prompt) {
+    const auto start = clock::now();
+    const std::vector<std::int32_t> ids = encode_prompt(base_->tokens, prompt);
+    session_.reset();
+    CRAYON_CHECK(session_.check(ids));
+    float distance = router::not_measured;
+    if (task_ && Config::scope_distance::needs_embedding) {
+      std::vector<float> query(embedding_size(*base_));
+      task_->embed(session_, ids, ids.size(), {}, query, *threads_);
+      distance = task_->distance.measure(query, task_->weights_of());
+    }
+    logits_ = session_.prefill(ids, delta_, *threads_);
+    prompt_tokens_ = ids.size();
+    seen_ = router::answer_signals(distance);
+    seen_.look(router::measure(logits_));
+    spent_ = clock::now() - start;
+    return seen_.value();
+  }
+
+  /// The second half; once after each `begin`, and before anything else is asked of this engine.
+  [[nodiscard]] result<device_answer> finish(const generation_options& options = {},
+                                             piece_sink on_piece = ignore_pieces) {
+    CRAYON_ASSERT(!logits_.empty() && "begin comes first");
+    const auto start = clock::now();
+    const auto deadline = start - spent_ + std::chrono::milliseconds(options.deadline_ms);
+    answer_text text(options.stop, puts_space_first_, on_piece);
+    auto draw = sampler_of(options);
+    device_answer done;
+    done.prompt_tokens = prompt_tokens_;
+    done.finished = finish_reason::length;
+    while (done.tokens < options.max_tokens) {
+      work_.assign(logits_.begin(), logits_.end());
+      const std::int32_t token = draw(std::span<float>(work_));
+      if (token == base_->tokens.eos() || token == base_->tokens.bos()) {
+        done.finished = finish_reason::stop;
+        break;
+      }
+      seen_.take(logits_[static_cast<std::size_t>(token)]);
+      ++done.tokens;
+      if (!text.add(base_->tokens.decode(token))) {
+        done.finished = text.stopped() ? finish_reason::stop : finish_reason::cancelled;
+        break;
+      }
+      if (done.tokens == options.max_tokens || session_.position() == session_.context()) break;
+      if (options.deadline_ms != 0 && clock::now() >= deadline) {
+        done.finished = finish_reason::deadline;
+        break;
+      }
+      logits_ = session_.forward(token, delta_, *threads_);
+      seen_.look(router::measure(logits_));
+    }
+    logits_ = {};
+    if (done.finished != finish_reason::cancelled) text.finish();
+    done.text = std::move(text.text());
+    done.seen = seen_.value();
+    done.milliseconds = milliseconds(spent_ + (clock::now() - start));
+    return done;
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  using delta_type = model::lora_delta<backend, adapter_element>;
+  using session_type = model::llama_session<backend, typename Config::element>;
+
+  static constexpr auto ignore_pieces_ = [](std::string_view) { return true; };
+  inline static const piece_sink ignore_pieces{ignore_pieces_};
+
+  device_engine(std::shared_ptr<const base_model<Config>> base,
+                std::shared_ptr<executor_type> threads)
+      : base_(std::move(base)),
+        threads_(std::move(threads)),
+        session_(base_->weights),
+        delta_(base_->weights.config()) {
+    const auto ids = base_->tokens.encode("a");
+    puts_space_first_ = !ids.empty() && base_->tokens.decode(ids.front()).starts_with(' ');
+  }
+
+  [[nodiscard]] static double milliseconds(clock::duration time) noexcept {
+    return std::chrono::duration<double, std::milli>(time).count();
+  }
+
+  [[nodiscard]] static result<typename Config::matcher> matcher_of(const pool_type& pool) {
+    if constexpr (requires { Config::matcher::with_tau(pool.info().tau); }) {
+      return Config::matcher::with_tau(pool.info().tau);
+    } else {
+      return typename Config::matcher{};
+    }
+  }
+
+  [[nodiscard]] static auto sampler_of(const generation_options& o) {
+    using S = typename Config::sampler;
+    if constexpr (std::is_constructible_v<S, model::sampling_options, std::uint64_t>) {
+      return S(model::sampling_options{o.temperature, o.top_k, o.top_p}, o.seed);
+    } else {
+      return S{};
+    }
+  }
+
+  [[nodiscard]] static std::size_t embedding_size(const base_model<Config>& base) {
+    return Config::embedding::size(base.weights.config().dim);
+  }
+
+  template <class A>
+  [[nodiscard]] result<void> adopt(std::shared_ptr<const A> made, std::shared_ptr<const A>& slot) {
+    CRAYON_TRY(auto bound, delta_type::bind(base_->weights.config(), *made));
+    delta_ = std::move(bound);
+    owner_ = made;
+    slot = std::move(made);
+    return {};
+  }
+
+  std::shared_ptr<const base_model<Config>> base_;
+  std::shared_ptr<executor_type> threads_;
+  session_type session_;
+  delta_type delta_;  // refers to the factors of owner_
+  std::shared_ptr<const void> owner_;
+  std::shared_ptr<const blended_type> blended_;          // null unless owner_ has that type
+  std::shared_ptr<const customized_task<Config>> task_;  // null unless customized from samples
+  bool puts_space_first_ = false;
+  // Between begin and finish.
+  std::span<float> logits_;
+  std::vector<float> work_;
+  router::answer_signals seen_;
+  std::size_t prompt_tokens_ = 0;
+  clock::duration spent_{};
+};
+
+}  // namespace crayon::engine

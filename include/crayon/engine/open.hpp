@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// A device engine from files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <crayon/engine/device_engine.hpp>
+#include <crayon/model/load_llama.hpp>
+
+namespace crayon::engine {
+
+/// `model`: a llama2.c checkpoint or a transformers directory; `tokenizer`: what Config::tokenizer
+/// loads. Errors name the file.
+template <class Config = default_config>
+[[nodiscard]] result<device_engine<Config>> open(
+    const std::string& model, const std::string& tokenizer,
+    std::shared_ptr<typename Config::executor> threads =
+        std::make_shared<typename Config::executor>()) {
+  CRAYON_TRY(auto weights, model::load_llama<typename Config::element>(model));
+  CRAYON_TRY(auto tokens, Config::tokenizer::load(tokenizer, weights.config().vocab));
+  return device_engine<Config>::make(std::move(weights), std::move(tokens), std::move(threads));
+}
+
+}  // namespace crayon::engine
