@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -64,11 +65,13 @@ template <element E>
   return weights;
 }
 
-/// Writes a directory that transformers loads; it appears as a whole. Matrices are stored as S,
-/// norms as F32.
-template <element S, element E>
+/// Writes a directory that transformers loads; it appears as a whole. Matrices are stored as
+/// `Stored` (void: as they are), norms as F32.
+template <class Stored = void, element E>
+  requires std::same_as<Stored, void> || element<Stored>
 [[nodiscard]] result<void> write_hf_llama(const std::string& directory,
                                           const llama_weights<E>& weights) {
+  using S = std::conditional_t<std::same_as<Stored, void>, E, Stored>;
   const llama_config& c = weights.config();
   const io::hf_llama_config config{.hidden_size = c.dim,
                                    .intermediate_size = c.hidden,
@@ -112,13 +115,6 @@ template <element S, element E>
                                      {{"format", "pt"}}));
   CRAYON_CHECK(io::write_text(out.stage("config.json"), io::hf_config_text(config, dtype)));
   return out.commit();
-}
-
-/// Writes the elements as they are.
-template <element E>
-[[nodiscard]] result<void> write_hf_llama(const std::string& directory,
-                                          const llama_weights<E>& weights) {
-  return write_hf_llama<E, E>(directory, weights);
 }
 
 }  // namespace crayon::model
