@@ -156,20 +156,67 @@ class hybrid_engine {
   }
 
   [[nodiscard]] result<hybrid_answer> run(std::string_view prompt,
-                                          const generation_options& options, piece_sink* sink,
-                                          clock::time_point start) {
+                                          const generation_options& options, piece_sink* sink) {
+    const auto start = clock::now();
+    hybrid_answer out;
+    answer_record& record = out.record;
+    const auto finished = [&]() -> result<hybrid_answer> {
+      record.milliseconds = milliseconds_since(start);
+      return std::move(out);
+    };
+
+    const result<signals> begun = device_.begin(prompt);
+    if (!begun) {
+      record.reason = route_reason::device_refused;
+      if (ask_server(out, prompt, options, sink, start)) return finished();
+      return error{begun.error().code,
+                   begun.error().text + "; and the server failed: " + record.server_error};
+    }
+    record.seen = *begun;
+    if (router_.decide(*begun) == route::server) {
+      record.reason = route_reason::before_answer;
+      if (ask_server(out, prompt, options, sink, start)) return finished();
+      record.source = answer_source::device_after_failure;
+      take(out, *finish_device(options, sink));
+      return finished();
+    }
+    const bool stream = options_.stream_device && sink != nullptr;
+    device_answer own = *finish_device(options, stream ? sink : nullptr);
+    record.seen = own.seen;
+    if (!stream && router_.decide(own.seen) == route::server) {
+      record.reason = route_reason::after_answer;
+      if (ask_server(out, prompt, options, sink, start)) {
+        record.wasted_tokens = own.tokens;
+        return finished();
+      }
+      record.source = answer_source::device_after_failure;
+    }
+    if (!stream && sink != nullptr && !own.text.empty()) (*sink)(own.text);
+    take(out, std::move(own));
+    return finished();
+  }
+
+  /// Cannot fail: it follows a `begin` that did not.
+  [[nodiscard]] result<device_answer> finish_device(const generation_options& options,
+                                                    piece_sink* sink) {
+    return sink != nullptr ? device_.finish(options, *sink) : device_.finish(options);
+  }
+
+  /// True: `out` holds what the caller gets, a whole answer or the part that was handed on.
+  [[nodiscard]] bool ask_server(hybrid_answer& out, std::string_view prompt,
+                                const generation_options& options, piece_sink* sink,
+                                clock::time_point start) {
     answer_record& record = out.record;
     generation_options asked = options;
     asked.deadline_ms = options_.server_deadline_ms;
     if (options.deadline_ms != 0) {
-      const auto spent = static_cast<std::uint32_t>(
-          std::min(milliseconds_since(start), double{options.deadline_ms}));
-      if (spent == options.deadline_ms) {
+      const double left = static_cast<double>(options.deadline_ms) - milliseconds_since(start);
+      if (left < 1) {
         record.server_error = "the server was not asked: the deadline of " +
                               std::to_string(options.deadline_ms) + " ms has passed";
         return false;
       }
-      asked.deadline_ms = std::min(asked.deadline_ms, options.deadline_ms - spent);
+      asked.deadline_ms = std::min(asked.deadline_ms, static_cast<std::uint32_t>(left));
     }
     const auto asked_at = clock::now();
     bool handed_on = false;
