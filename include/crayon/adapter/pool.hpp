@@ -188,14 +188,14 @@ static_assert(adapter_pool<pool<float>>);
 template <element E>
 result<pool<E>> pool<E>::zeros(std::vector<site_shape> shapes, std::size_t count,
                                matrix_view<const float> index, pool_info info, std::size_t tile) {
+  if (count == 0 || shapes.empty()) {
+    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
+                                      std::to_string(shapes.size()) + " sites"};
+  }
   constexpr std::size_t line = alignment / sizeof(E);
   if (tile == 0 || tile % line != 0) {
     return error{errc::bad_value, "a tile of " + std::to_string(tile) +
                                       " elements, needs a multiple of " + std::to_string(line)};
-  }
-  if (count == 0 || shapes.empty()) {
-    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
-                                      std::to_string(shapes.size()) + " sites"};
   }
   if (index.cols != 0 && index.rows != count) {
     return error{errc::bad_shape, std::to_string(count) + " adapters, but " +

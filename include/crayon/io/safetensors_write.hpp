@@ -20,14 +20,17 @@
 
 namespace crayon::io {
 
-/// Writes `path` as a whole or not at all. Tensors are sorted by element size (largest first, as
-/// the reference writer does, so that each is aligned for its type), then by name. The header is
-/// padded so that the first tensor starts on a cache line: a file of tensors whose sizes are
-/// multiples of 64 bytes can be used where it is mapped. Needs element types of `size_of_dtype`.
+/// Writes `path` as a whole or not at all. The first tensor starts on a cache line. Tensors whose
+/// sizes are multiples of one come first and so keep to cache lines, then the others, each group by
+/// element size (largest first, so that each is aligned for its type) and name. Needs element types
+/// of `size_of_dtype`.
 [[nodiscard]] inline result<void> write_safetensors(
     const std::string& path, std::vector<tensor> tensors,
     const std::map<std::string, std::string>& metadata = {}, bool sync = false) {
   std::sort(tensors.begin(), tensors.end(), [](const tensor& a, const tensor& b) {
+    const bool ragged_a = a.bytes.size() % alignment != 0;
+    const bool ragged_b = b.bytes.size() % alignment != 0;
+    if (ragged_a != ragged_b) return ragged_b;
     const auto x = size_of_dtype(a.dtype).value_or(0), y = size_of_dtype(b.dtype).value_or(0);
     return x != y ? x > y : a.name < b.name;
   });
