@@ -46,6 +46,13 @@ std::vector<double> dense(const factors_view<float>& f, const std::vector<float>
   return y;
 }
 
+template <class A>
+concept binds = requires(const llama_config& c, A&& adapter) {
+  lora_delta<simd::scalar, float>::bind(c, std::forward<A>(adapter));
+};
+static_assert(binds<const adapter::lora_adapter<float>&>);
+static_assert(!binds<adapter::lora_adapter<float>>, "a temporary adapter would leave its views");
+
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("a delta adds w s B A x at every site", "[model]", every_backend) {
@@ -54,7 +61,8 @@ TEMPLATE_LIST_TEST_CASE("a delta adds w s B A x at every site", "[model]", every
   auto delta = lora_delta<TestType, float>::bind(c, one, 0.5F);
   REQUIRE(delta);
   REQUIRE(delta->append(two, -1.5F));
-  const auto sum = lora_delta<TestType, float>::bind(c, pair_of_adapters(one, 0.5F, two, -1.5F));
+  const pair_of_adapters kept(one, 0.5F, two, -1.5F);
+  const auto sum = lora_delta<TestType, float>::bind(c, kept);
   REQUIRE(sum);
   CHECK(delta->scratch_size() == 4);
   for (std::size_t site = 0; site < c.sites(); ++site) {
@@ -82,7 +90,8 @@ TEST_CASE("an adapter of another model is refused by name and shapes", "[model]"
   const llama_config c = small_config();
   llama_config deeper = c;
   deeper.layers = 3;
-  const auto unknown = delta::bind(c, random_adapter<float>(deeper, 2, 1, 1));
+  const auto of_deeper = random_adapter<float>(deeper, 2, 1, 1);
+  const auto unknown = delta::bind(c, of_deeper);
   REQUIRE_FALSE(unknown);
   CHECK(unknown.error().code == errc::mismatch);
   CHECK(unknown.error().text ==
@@ -91,7 +100,8 @@ TEST_CASE("an adapter of another model is refused by name and shapes", "[model]"
 
   llama_config wider = c;
   wider.hidden = 56;
-  const auto shape = delta::bind(c, random_adapter<float>(wider, 2, 1, 1));
+  const auto of_wider = random_adapter<float>(wider, 2, 1, 1);
+  const auto shape = delta::bind(c, of_wider);
   REQUIRE_FALSE(shape);
   CHECK(shape.error().code == errc::bad_shape);
   CHECK(shape.error().text ==
@@ -99,7 +109,7 @@ TEST_CASE("an adapter of another model is refused by name and shapes", "[model]"
         "model's layer (48, 32)");
 
   delta empty(c);
-  CHECK_FALSE(empty.append(random_adapter<float>(wider, 2, 1, 1)));
+  CHECK_FALSE(empty.append(of_wider));
   for (std::size_t site = 0; site < c.sites(); ++site) CHECK(empty.parts(site).empty());
   CHECK(empty.scratch_size() == 0);
 }

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/model/llama.hpp>
 
+#include <filesystem>
+#include <iterator>
+
 #include <crayon/adapter/peft.hpp>
+#include <crayon/adapter/pool.hpp>
+#include <crayon/blend/activations.hpp>
+#include <crayon/blend/concat.hpp>
 #include <crayon/core/thread_pool.hpp>
 #include <crayon/model/load_llama.hpp>
 #include <crayon/model/sampler.hpp>
 
+#include "../io/scratch.hpp"
 #include "allocations.hpp"
 #include "fixture.hpp"
 
@@ -22,7 +29,8 @@ struct expected_outputs {
 
 /// What transformers computed for that model of fixtures/make_hf_llama.py.
 expected_outputs expected(const std::string& model_name) {
-  const auto file = io::safetensors::open(fixture("expected.safetensors"));
+  const auto file = io::safetensors::open(
+      fixture(model_name == "written" ? "written/expected.safetensors" : "expected.safetensors"));
   REQUIRE(file);
   expected_outputs out;
   const io::tensor& ids = *file->find("ids");
@@ -39,6 +47,11 @@ expected_outputs expected(const std::string& model_name) {
   read(model_name + ".logits", out.logits);
   read(model_name + ".hidden", out.hidden);
   return out;
+}
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 template <class Session, class D, class X>
@@ -115,6 +128,29 @@ TEMPLATE_LIST_TEST_CASE("a PEFT adapter changes the logits as PEFT does", "[mode
   CHECK(relative_distance(one_by_one(s, want.ids, *halves), want.logits) < 1e-4);
 }
 
+TEMPLATE_LIST_TEST_CASE("exact blends in any form give the same logits", "[model]", every_backend) {
+  const auto c = small_config();
+  const auto weights = random_weights<float>(c);
+  std::vector<adapter::lora_adapter<float>> adapters;
+  for (std::uint64_t i = 0; i < 3; ++i) adapters.push_back(random_adapter<float>(c, 2, 0.5F, i));
+  const auto pool = adapter::pool<float>::build(adapters, {}, {});
+  REQUIRE(pool);
+  const std::vector<weighted_slot> w{{0, 0.75F}, {2, -0.5F}};
+  const auto sum = blend::activations::blend(*pool, w);
+  const auto one = blend::concat::blend(*pool, w);
+  REQUIRE((sum && one));
+  const auto by_sum = lora_delta<TestType, float>::bind(c, *sum);
+  const auto by_one = lora_delta<TestType, float>::bind(c, *one);
+  auto by_two = lora_delta<TestType, float>::bind(c, adapters[0], 0.75F);
+  REQUIRE((by_sum && by_one && by_two && by_two->append(adapters[2], -0.5F)));
+  const std::vector<std::int32_t> ids{1, 9, 20, 33, 4, 49, 2, 2, 17};
+  llama_session<TestType, float> s(weights);
+  const auto want = all_logits(s, ids, *by_two, serial_executor{});
+  CHECK(relative_distance(all_logits(s, ids, model::no_delta{}, serial_executor{}), want) > 0.05);
+  CHECK(relative_distance(all_logits(s, ids, *by_sum, serial_executor{}), want) < 1e-5);
+  CHECK(relative_distance(all_logits(s, ids, *by_one, serial_executor{}), want) < 1e-5);
+}
+
 TEMPLATE_LIST_TEST_CASE("a batch gives what its tokens give one by one", "[model]", every_backend) {
   const auto weights = random_weights<float>(small_config());
   const auto lora = random_adapter<float>(small_config(), 3, 0.5F, 8);
@@ -188,6 +224,30 @@ TEMPLATE_TEST_CASE("weights and adapters of 16 bits stay close to f32", "[model]
   // 2 layers of about 5 roundings deep; measured 2.4 (bf16) and 2.2 (f16) times the roundoff
   CHECK(distance < 8 * double{unit_roundoff<TestType>});
   CHECK(distance > 0.1 * double{unit_roundoff<TestType>});
+}
+
+// The files of fixtures/written: transformers and PEFT have read them (read_written.py).
+TEST_CASE("transformers and PEFT compute the same from files written here", "[model]") {
+  auto c = small_config();
+  c.rope_theta = 20000;
+  c.norm_epsilon = 1e-6F;
+  const auto weights = random_weights<bf16>(c, 11);
+  const auto lora = random_adapter<float>(c, 3, 1.5F, 12);
+  const crayon_test::scratch dir;
+  const char* remake = std::getenv("CRAYON_WRITE_FIXTURES");
+  const std::string written = remake != nullptr ? fixture("written") : dir / "written";
+  std::filesystem::create_directory(written);
+  REQUIRE(model::write_hf_llama(written + "/model", weights));
+  REQUIRE(adapter::save_peft(written + "/lora", lora, {}));
+  for (const std::string file : {"model/config.json", "model/model.safetensors",
+                                 "lora/adapter_config.json", "lora/adapter_model.safetensors"}) {
+    CHECK(text_of(written + "/" + file) == text_of(fixture("written/" + file)));
+  }
+  const auto want = expected("written");
+  const auto delta = lora_delta<simd::highway_dynamic, float>::bind(c, lora);
+  REQUIRE(delta);
+  llama_session<simd::highway_dynamic, bf16> s(weights);
+  CHECK(relative_distance(all_logits(s, want.ids, *delta, serial_executor{}), want.logits) < 1e-4);
 }
 
 TEST_CASE("decoding allocates nothing", "[model]") {

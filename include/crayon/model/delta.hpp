@@ -52,6 +52,9 @@ class lora_delta {
     return delta;
   }
 
+  template <class A>
+  static result<lora_delta> bind(const llama_config&, const A&& adapter, float = 1) = delete;
+
   /// Adds one more adapter; after an error the delta is unchanged.
   template <class A>
     requires adapter_storage<A> || adapter_sum<A>
@@ -78,6 +81,9 @@ class lora_delta {
     }
     return {};
   }
+
+  template <class A>
+  result<void> append(const A&& adapter, float = 1) = delete;  // the factors would be gone
 
   /// Floats per token: the largest rank.
   [[nodiscard]] std::size_t scratch_size() const noexcept { return scratch_; }
