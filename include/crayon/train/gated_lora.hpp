@@ -35,6 +35,7 @@ template <kernel_backend B>
 void gated_lora_forward(const lora_site& site, const float* factors, const batch_view& batch,
                         matrix_view<const float> weights, matrix_view<const float> x,
                         matrix_view<float> gated, matrix_view<float> y, float* gate) noexcept {
+  CRAYON_ASSERT(x.rows == gated.rows && x.rows == y.rows);
   const matrix_view<const float> a(factors + site.a, site.total, site.in);
   const matrix_view<const float> b(factors + site.b, site.out, site.total);
   B::gemm_nt(x, a, gated, false);
@@ -50,6 +51,7 @@ void gated_lora_backward(const lora_site& site, const float* factors, const batc
                          matrix_view<const float> gated, matrix_view<const float> dy,
                          matrix_view<float> dx, float* d_factors, matrix_view<float> du,
                          float* gate) noexcept {
+  CRAYON_ASSERT(x.rows == gated.rows && x.rows == dy.rows && x.rows == du.rows);
   const matrix_view<const float> a(factors + site.a, site.total, site.in);
   const matrix_view<const float> b(factors + site.b, site.out, site.total);
   B::gemm_tn(dy, gated, matrix_view<float>(d_factors + site.b, site.out, site.total), true);

@@ -121,7 +121,7 @@ class batch_gradient {
     std::size_t s = 0;
     for (std::size_t shard = 1; shard <= shards; ++shard) {
       const std::size_t until = batch.rows() * shard / shards;
-      while (s < batch.sequences() && (shard == shards || batch.offsets()[s + 1] <= until)) ++s;
+      while (s < batch.sequences() && batch.offsets()[s + 1] <= until) ++s;
       bounds_.push_back(s);
     }
   }

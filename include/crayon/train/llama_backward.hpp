@@ -102,13 +102,17 @@ class llama_backward {
     return is_last(layer) && p >= projection::o ? scored_ : *batch_;
   }
 
+  /// Where the gated rank channels of a site are kept from forward to backward.
+  [[nodiscard]] matrix gated_rows(const lora_site& site, std::size_t rows) const noexcept {
+    return {buffers_.lora[factors_->number(site)].data(), rows, site.total};
+  }
+
   /// y (+)= x W^T + adapters.
   void linear_forward(std::size_t layer, projection p, const_matrix x, matrix y, bool accumulate) {
     B::gemm_nt(x, weights_->linear(layer, p), y, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_forward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                            x, buffers_.lora[factors_->number(*site)].view(), y,
-                            buffers_.lora_gate.data());
+                            x, gated_rows(*site, x.rows), y, buffers_.lora_gate.data());
     }
   }
 
@@ -120,8 +124,8 @@ class llama_backward {
     if (!dx.empty()) B::gemm_nn(dy, w, dx, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_backward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                             x, buffers_.lora[factors_->number(*site)].view(), dy, dx,
-                             sink_.factors, matrix(buffers_.d_lora.data(), dy.rows, site->total),
+                             x, gated_rows(*site, x.rows), dy, dx, sink_.factors,
+                             matrix(buffers_.d_lora.data(), dy.rows, site->total),
                              buffers_.lora_gate.data());
     }
   }
