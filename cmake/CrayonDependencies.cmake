@@ -35,14 +35,14 @@ macro(crayon_depend_hwy)
   set(HWY_ENABLE_EXAMPLES OFF CACHE INTERNAL "")
   set(HWY_ENABLE_CONTRIB OFF CACHE INTERNAL "")
   set(HWY_ENABLE_INSTALL OFF CACHE INTERNAL "")
-  crayon_find_or_fetch(hwy 1.0.3 https://github.com/google/highway 1.3.0)
+  crayon_find_or_fetch(hwy 1.0.3 https://github.com/google/highway 1.4.0)
   if(NOT TARGET hwy::hwy)
     add_library(hwy::hwy ALIAS hwy)
   endif()
 endmacro()
 
 macro(crayon_depend_xsimd)
-  crayon_find_or_fetch(xsimd 8.1.0 https://github.com/xtensor-stack/xsimd 13.2.0)
+  crayon_find_or_fetch(xsimd 8.1.0 https://github.com/xtensor-stack/xsimd 14.3.0)
 endmacro()
 
 # xtl, xsimd and xtensor are released as one set: all installed, or all fetched.

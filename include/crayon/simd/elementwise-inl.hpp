@@ -76,7 +76,8 @@ void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept {
 }
 
 /// e^x: 2^n times a polynomial of degree 7 in r = x - n ln 2, |r| <= ln(2)/2 (the coefficients are
-/// Cephes' expf). Below -87.33, where results would be subnormal, 0; above 88.37, infinity; NaN
+/// Cephes' expf). At most 1.01 ulp from the exact value over every seventh float of the range, with
+/// and without fma. Below -87.33, where results would be subnormal, 0; above 88.37, infinity; NaN
 /// stays NaN.
 template <class V>
 CRAYON_INLINE auto exp(typename V::vec x) noexcept {
