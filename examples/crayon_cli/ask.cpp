@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/engine/hybrid_engine.hpp>
+#include <crayon/serve/curl_transport.hpp>
+#include <crayon/serve/openai_client.hpp>
+#include <crayon/serve/router_file.hpp>
+
+#include "commands.hpp"
+#include "models.hpp"
+#include "samples.hpp"
+
+namespace crayon::cli {
+namespace {
+
+/// Customizes the engine in place; only then are scope distances measured.
+result<std::string> customize(device& made, const ask_options& o) {
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  CRAYON_TRY(const auto read, read_samples(o.samples));
+  std::vector<engine::sample> samples;
+  for (const auto& s : read) samples.push_back({s.prompt, s.completion});
+  if (const auto done = made.customize(pool, samples); !done) {
+    return error{done.error().code, o.pool + ": " + done.error().text};
+  }
+  return adapter_hash(*made.blended());
+}
+
+json number(float value) {
+  return std::isfinite(value) ? json(value) : json();
+}
+
+}  // namespace
+
+result<void> run(const ask_options& o, json& report) {
+  CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
+  CRAYON_TRY(device made, open_device(o.model, o.adapters));
+  std::string hash;
+  if (!o.pool.empty()) {
+    CRAYON_TRY(hash, customize(made, o));
+  } else if (made.blended() != nullptr) {
+    hash = adapter_hash(*made.blended());
+  }
+  CRAYON_CHECK(
+      serve::check_binding(router.bound_to, {made.base().hash, hash, o.server_model}, o.router));
+
+  serve::client_options server;
+  server.base_url = o.server;
+  while (server.base_url.ends_with('/')) server.base_url.pop_back();
+  server.model = o.server_model;
+  server.deadline = std::chrono::milliseconds(o.deadline_ms);
+  engine::hybrid_options hybrid_options;
+  hybrid_options.server_deadline_ms = o.deadline_ms;
+  engine::hybrid_engine<config, serve::openai_client> hybrid(
+      std::move(made), router.policy, serve::openai_client(server), hybrid_options);
+
+  const auto print = [](std::string_view piece) {
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+    return true;
+  };
+  CRAYON_TRY(const auto answer, o.no_fallback ? hybrid.answer(o.prompt, o.generation)
+                                              : hybrid.answer(o.prompt, o.generation, print));
+  const auto& record = answer.record;
+  if (o.no_fallback) {
+    if (!record.server_error.empty()) return error{errc::network_failed, record.server_error};
+    print(answer.text);
+  }
+  std::fputc('\n', stdout);
+  std::fflush(stdout);
+  std::fprintf(stderr, "[%s, %s, %.0f ms]%s%s\n", std::string(name(record.source)).c_str(),
+               std::string(name(record.reason)).c_str(), record.milliseconds,
+               record.server_error.empty() ? "" : " ", record.server_error.c_str());
+
+  report["text"] = answer.text;
+  report["source"] = name(record.source);
+  report["reason"] = name(record.reason);
+  report["attempts"] = record.attempts;
+  report["server_error"] = record.server_error;
+  report["tokens"] = record.tokens;
+  report["wasted_tokens"] = record.wasted_tokens;
+  report["milliseconds"] = record.milliseconds;
+  report["server_ms"] = record.server_ms;
+  report["signals"] = {{"max_probability", number(record.seen.max_probability)},
+                       {"margin", number(record.seen.margin)},
+                       {"entropy", number(record.seen.entropy)},
+                       {"mean_log_prob", number(record.seen.mean_log_prob)},
+                       {"scope_distance", number(record.seen.scope_distance)}};
+  return {};
+}
+
+}  // namespace crayon::cli

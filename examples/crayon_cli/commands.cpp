@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// The command line of each command. The only file that pays for CLI11, with main.cpp and the demo.
+#include "commands.hpp"
+
+#include "add_command.hpp"
+
+namespace crayon::cli {
+
+void add_model_options(CLI::App& command, model_options& options, bool with_tokenizer) {
+  command.add_option("--model,-m", options.model, "llama2.c checkpoint or Hugging Face directory")
+      ->type_name("FILE|DIR")
+      ->required();
+  if (with_tokenizer) {
+    command
+        .add_option("--tokenizer", options.tokenizer,
+                    "llama2.c tokenizer.bin (default: tokenizer.bin beside the model)")
+        ->type_name("FILE");
+  }
+}
+
+void add_adapter_option(CLI::App& command, std::vector<std::string>& adapters) {
+  command.add_option("--adapter", adapters, "PEFT adapter, with a factor; repeat to add several")
+      ->type_name("DIR[:SCALE]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+namespace {
+
+void add_info(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<info_options>();
+  CLI::App& c =
+      *add_command(parent, chosen, "info", "What a model, an adapter or a pool file holds", o, run);
+  c.add_option("path", o->path,
+               "llama2.c checkpoint, Hugging Face or PEFT directory, pool, safetensors file")
+      ->type_name("FILE|DIR")
+      ->required();
+}
+
+void add_generate(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<generate_options>();
+  CLI::App& c = *add_command(parent, chosen, "generate", "Continue a prompt", o, run);
+  add_model_options(c, o->model, true);
+  add_adapter_option(c, o->adapters);
+  c.add_option("--prompt,-p", o->prompt, "Text to continue")->required();
+  c.add_option("--tokens,-n", o->tokens, "Tokens to draw at most")->capture_default_str();
+  c.add_option("--temperature,-t", o->sampling.temperature, "0 takes the likeliest token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  c.add_option("--top-k", o->sampling.top_k, "Only the K likeliest tokens; 0: all")
+      ->capture_default_str();
+  c.add_option("--top-p", o->sampling.top_p, "Only the likeliest tokens up to this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  c.add_option("--seed,-s", o->seed, "Of the random draws")->capture_default_str();
+}
+
+void add_logits(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<logits_options>();
+  CLI::App& c = *add_command(parent, chosen, "logits", "Write the logits after each token", o, run);
+  add_model_options(c, o->model, false);
+  add_adapter_option(c, o->adapters);
+  c.add_option("--ids", o->ids, "Token ids, separated by commas")
+      ->type_name("ID,ID,...")
+      ->delimiter(',')
+      ->required();
+  c.add_option("--out,-o", o->out, "safetensors file; tensor \"logits\", F32 [tokens, vocabulary]")
+      ->type_name("FILE")
+      ->required();
+}
+
+void add_perplexity(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<perplexity_options>();
+  CLI::App& c =
+      *add_command(parent, chosen, "perplexity", "How surprised a model is by a text", o, run);
+  add_model_options(c, o->model, true);
+  add_adapter_option(c, o->adapters);
+  c.add_option("--text", o->text, "Text file")->type_name("FILE")->required();
+  c.add_option("--context", o->context, "Tokens per window (default: the model's context)");
+}
+
+void add_blend(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<blend_options>();
+  CLI::App& c =
+      *add_command(parent, chosen, "blend", "Several adapters and weights -> one adapter", o, run);
+  auto* pool = c.add_option("--pool", o->pool, "Pool file")->type_name("FILE");
+  auto* given = c.add_option("--weights", o->weights, "One weight per adapter of the pool")
+                    ->type_name("W,W,...")
+                    ->delimiter(',')
+                    ->needs(pool);
+  pool->needs(given);
+  auto* adapters = c.add_option("--adapter", o->adapters, "PEFT adapter and its weight; repeat")
+                       ->type_name("DIR:WEIGHT")
+                       ->expected(1)
+                       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+                       ->excludes(pool);
+  c.add_option("--policy", o->policy,
+               "concat: the exact sum, ranks add up; linear: factor by factor, keeps the rank")
+      ->check(CLI::IsMember({"concat", "linear"}))
+      ->capture_default_str();
+  c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
+  c.callback([&chosen, o, pool, adapters] {
+    if (pool->count() + adapters->count() == 0) {
+      throw CLI::RequiredError("--pool or --adapter");
+    }
+    chosen.run = [o](json& report) { return run(*o, report); };
+  });
+}
+
+void add_pool(CLI::App& parent, selection& chosen) {
+  CLI::App& pool = *parent.add_subcommand("pool", "Make a pool of adapters");
+  pool.require_subcommand(1);
+  auto o = std::make_shared<pool_options>();
+  CLI::App& c = *add_command(pool, chosen, "build",
+                             "Cluster samples and train one adapter per cluster, jointly", o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--data", o->data, "JSON lines of prompt, completion and, if known, task")
+      ->type_name("FILE")
+      ->required();
+  c.add_option("--out,-o", o->out, "Pool file to write")->type_name("FILE")->required();
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 20);
+  c.add_option("--adapters", o->adapters, "Number of adapters")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--rank", o->rank, "Of each adapter")->check(positive)->capture_default_str();
+  c.add_option("--alpha", o->alpha, "Scale is alpha / rank (default: twice the rank)")
+      ->check(CLI::NonNegativeNumber);
+  c.add_option("--tau", o->tau, "Temperature of the similarities")->capture_default_str();
+  c.add_option("--steps", o->steps, "Of joint training")->check(positive)->capture_default_str();
+  c.add_option("--shared-steps", o->shared_steps,
+               "Of the adapter that all start from (default: a quarter of the steps)");
+  c.add_option("--users", o->users, "Simulated users per step")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--samples", o->samples, "Samples of each of them")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--rate", o->rate, "Peak learning rate")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c.add_option("--seed", o->seed, "Of everything random")->capture_default_str();
+}
+
+void add_customize(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<customize_options>();
+  CLI::App& c =
+      *add_command(parent, chosen, "customize",
+                   "A user's samples and a pool -> one adapter, without training", o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--pool", o->pool, "Pool file")->type_name("FILE")->required();
+  c.add_option("--samples", o->samples, "JSON lines of prompt and completion")
+      ->type_name("FILE")
+      ->required();
+  c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
+  c.add_option("--policy", o->policy, "Another blend than the one the pool was trained with")
+      ->check(CLI::IsMember({"concat", "linear"}));
+}
+
+void add_ask(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<ask_options>();
+  CLI::App& c =
+      *add_command(parent, chosen, "ask",
+                   "Answer on the device, or ask a server where a router says so", o, run);
+  add_model_options(c, o->model, true);
+  add_adapter_option(c, o->adapters);
+  auto* pool = c.add_option("--pool", o->pool, "Customize from this pool instead of --adapter")
+                   ->type_name("FILE")
+                   ->excludes("--adapter");
+  auto* samples =
+      c.add_option("--samples", o->samples, "and these samples: then the scope is measured")
+          ->type_name("FILE")
+          ->needs(pool);
+  pool->needs(samples);
+  c.add_option("--router", o->router, "Thresholds as JSON")->type_name("FILE")->required();
+  c.add_option("--server", o->server, "OpenAI-compatible endpoint: http://host:port/v1")
+      ->type_name("URL")
+      ->required();
+  c.add_option("--server-model", o->server_model, "The model's name there");
+  c.add_option("--deadline", o->deadline_ms, "Milliseconds the server may take")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c.add_flag("--no-fallback", o->no_fallback,
+             "A failure of the server is an error, not an answer of the device");
+  c.add_option("--tokens,-n", o->generation.max_tokens, "Tokens of the answer at most")
+      ->capture_default_str();
+  c.add_option("prompt", o->prompt, "What to ask")->type_name("PROMPT")->required();
+}
+
+void add_serve(CLI::App& parent, selection& chosen) {
+  auto o = std::make_shared<serve_options>();
+  CLI::App& c = *add_command(parent, chosen, "serve",
+                             "OpenAI-compatible HTTP endpoint, until SIGINT or SIGTERM", o, run);
+  add_model_options(c, o->model, true);
+  add_adapter_option(c, o->adapters);
+  c.add_option("--host", o->host, "Address to listen on")->capture_default_str();
+  c.add_option("--port", o->port, "0: any free port")->capture_default_str();
+  c.add_option("--name", o->name, "The model's name in requests")->capture_default_str();
+  c.add_option("--sessions", o->sessions, "Requests answered at once; with one it uses all cores")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{64}))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_commands(CLI::App& parent, selection& chosen) {
+  add_info(parent, chosen);
+  add_generate(parent, chosen);
+  add_logits(parent, chosen);
+  add_perplexity(parent, chosen);
+  add_blend(parent, chosen);
+  add_pool(parent, chosen);
+  add_customize(parent, chosen);
+  add_ask(parent, chosen);
+  add_serve(parent, chosen);
+}
+
+}  // namespace crayon::cli

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// The commands: what each is told, and the function that does it. `run` prints to stdout and fills
+// the report; an error it returns is printed as one line on stderr, and the exit status is 1.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/model/sampler.hpp>
+
+#include "cli.hpp"
+
+namespace crayon::cli {
+
+struct info_options {
+  std::string path;
+};
+
+struct generate_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::string prompt;
+  std::size_t tokens = 256;
+  model::sampling_options sampling{0, 0, 1};
+  std::uint64_t seed = 1;
+};
+
+struct logits_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::vector<std::int32_t> ids;
+  std::string out;
+};
+
+struct perplexity_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::string text;
+  std::size_t context = 0;
+};
+
+struct blend_options {
+  std::string pool;
+  std::vector<float> weights;
+  std::vector<std::string> adapters;
+  std::string policy = "concat";
+  std::string out;
+};
+
+struct pool_options {
+  model_options model;
+  std::string data;
+  std::string out;
+  std::size_t adapters = 8;
+  std::size_t rank = 4;
+  float alpha = 0;  ///< 0: twice the rank
+  float tau = 0.1F;
+  std::size_t steps = 600;
+  std::size_t shared_steps = 0;  ///< 0: a quarter of the steps
+  std::size_t users = 8;         ///< simulated ones per step
+  std::size_t samples = 8;       ///< of each
+  float rate = 5e-3F;
+  std::uint64_t seed = 1;
+};
+
+struct customize_options {
+  model_options model;
+  std::string pool;
+  std::string samples;
+  std::string out;
+  std::string policy;  ///< empty: the one the pool was trained with
+};
+
+struct ask_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::string pool;
+  std::string samples;
+  std::string router;
+  std::string server;
+  std::string server_model;
+  std::string prompt;
+  generation_options generation;
+  std::uint32_t deadline_ms = 10'000;
+  bool no_fallback = false;
+};
+
+struct serve_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;
+  std::string name = "crayon";
+  std::size_t sessions = 1;
+};
+
+result<void> run(const info_options& o, json& report);
+result<void> run(const generate_options& o, json& report);
+result<void> run(const logits_options& o, json& report);
+result<void> run(const perplexity_options& o, json& report);
+result<void> run(const blend_options& o, json& report);
+result<void> run(const pool_options& o, json& report);
+result<void> run(const customize_options& o, json& report);
+result<void> run(const ask_options& o, json& report);
+result<void> run(const serve_options& o, json& report);
+
+}  // namespace crayon::cli

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#include <array>
+#include <cstdint>
+#include <cstdio>
+
+#include <crayon/model/generate.hpp>
+
+#include "commands.hpp"
+#include "models.hpp"
+
+namespace crayon::cli {
+namespace {
+
+const char* text_of(model::stop_reason reason) {
+  switch (reason) {
+    case model::stop_reason::stop_token:
+      return "stop token";
+    case model::stop_reason::limit:
+      return "limit";
+    case model::stop_reason::context_full:
+      return "context full";
+    case model::stop_reason::cancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+}  // namespace
+
+result<void> run(const generate_options& o, json& report) {
+  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
+  loaded_adapters adapters(model.config());
+  if (!o.adapters.empty()) {
+    const std::string hash = model.hash();
+    for (const auto& a : o.adapters) CRAYON_CHECK(adapters.add(a, hash));
+  }
+
+  thread_pool threads;
+  session s(model);
+  const auto prompt = engine::encode_prompt(tokens, o.prompt);
+  std::fwrite(o.prompt.data(), 1, o.prompt.size(), stdout);
+
+  model::random_sampler draw(o.sampling, o.seed);
+  const std::array stops{llama2c_tokenizer::bos(), llama2c_tokenizer::eos()};
+  std::vector<std::int32_t> drawn;
+  std::string text;
+  std::int32_t previous = prompt.back();
+  const stopwatch watch;
+  CRAYON_TRY(const model::generation done,
+             model::generate(
+                 s, prompt, draw,
+                 [&](std::int32_t id) {
+                   const std::string_view piece = tokens.decode(previous, id);
+                   previous = id;
+                   drawn.push_back(id);
+                   text += piece;
+                   std::fwrite(piece.data(), 1, piece.size(), stdout);
+                   std::fflush(stdout);
+                 },
+                 {.max_tokens = o.tokens, .tokens = stops}, adapters.delta(), threads));
+  const double seconds = watch.seconds();
+  std::fputc('\n', stdout);
+
+  report["prompt_tokens"] = prompt;
+  report["tokens"] = drawn;
+  report["text"] = text;
+  report["stopped_by"] = text_of(done.reason);
+  report["seconds"] = seconds;
+  report["tokens_per_second"] =
+      static_cast<double>(prompt.size() + drawn.size()) / (seconds > 0 ? seconds : 1);
+  report["backend"] = backend::name();
+  report["threads"] = threads.concurrency();
+  return {};
+}
+
+}  // namespace crayon::cli

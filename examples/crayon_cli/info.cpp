@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <map>
+
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/io/safetensors.hpp>
+
+#include "commands.hpp"
+#include "models.hpp"
+
+namespace crayon::cli {
+namespace {
+
+bool exists(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0;
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return std::string_view(text).ends_with(end);
+}
+
+void line(const char* name, const std::string& value) {
+  std::printf("%-14s %s\n", name, value.c_str());
+}
+
+result<void> model_info(const std::string& path, json& report) {
+  CRAYON_TRY(const weights model, load_model(path));
+  const auto& c = model.config();
+  report["kind"] = "model";
+  report["architecture"] = "llama";
+  report["parameters"] = c.parameters();
+  report["dim"] = c.dim;
+  report["hidden"] = c.hidden;
+  report["layers"] = c.layers;
+  report["heads"] = c.heads;
+  report["kv_heads"] = c.kv_heads;
+  report["head_dim"] = c.head_dim;
+  report["vocab"] = c.vocab;
+  report["context"] = c.context;
+  report["rope_theta"] = c.rope_theta;
+  report["norm_epsilon"] = c.norm_epsilon;
+  report["tied"] = c.tied;
+  report["hash"] = model.hash();
+  return {};
+}
+
+/// "3 x rank 8, 1 x rank 16"
+std::string ranks_text(const std::vector<adapter::site_shape>& shapes) {
+  std::map<std::size_t, std::size_t> counts;
+  for (const auto& s : shapes) ++counts[s.rank];
+  std::string text;
+  for (const auto& [rank, count] : counts) {
+    if (!text.empty()) text += ", ";
+    text += std::to_string(count) + " x rank " + std::to_string(rank);
+  }
+  return text;
+}
+
+result<void> adapter_info(const std::string& path, json& report) {
+  CRAYON_TRY(const auto loaded, adapter::load_peft<float>(path));
+  report["kind"] = "adapter";
+  report["base_model"] = loaded.info.base_model;
+  report["base_hash"] = loaded.info.base_hash;
+  report["sites"] = loaded.adapter.size();
+  report["ranks"] = ranks_text(loaded.adapter.shapes());
+  report["alpha"] = loaded.info.scaling.alpha;
+  report["rslora"] = loaded.info.scaling.rslora;
+  report["parameters"] = loaded.adapter.bytes() / sizeof(float);
+  report["hash"] = adapter_hash(loaded.adapter);
+  return {};
+}
+
+result<void> pool_info(const std::string& path, json& report) {
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(path));
+  const auto& info = pool.info();
+  report["kind"] = "pool";
+  report["adapters"] = pool.size();
+  report["names"] = info.names;
+  report["sites"] = pool.sites();
+  report["ranks"] = ranks_text(pool.shapes());
+  report["index_dim"] = pool.index().cols;
+  report["base_model"] = info.base_model;
+  report["base_hash"] = info.base_hash;
+  report["embedding"] = info.embedding;
+  report["matcher"] = info.matcher;
+  report["tau"] = info.tau;
+  report["blend"] = info.blend;
+  report["bytes"] = pool.bytes();
+  return {};
+}
+
+result<void> safetensors_info(const io::safetensors& file, json& report) {
+  report["kind"] = "tensors";
+  json tensors = json::object();
+  for (const auto& t : file.tensors()) tensors[t.name] = t.dtype + " " + io::shape_text(t.shape);
+  report["tensors"] = std::move(tensors);
+  report["metadata"] = file.metadata();
+  return {};
+}
+
+result<void> describe(const std::string& path, json& report) {
+  if (exists(path + "/adapter_config.json")) return adapter_info(path, report);
+  if (exists(path + "/config.json")) return model_info(path, report);
+  if (ends_with(path, ".safetensors")) {
+    CRAYON_TRY(const io::safetensors file, io::safetensors::open(path));
+    if (adapter::pool_dtype(file)) return pool_info(path, report);
+    return safetensors_info(file, report);
+  }
+  if (exists(path + "/.")) {
+    return error{errc::not_found, path + ": has neither config.json nor adapter_config.json"};
+  }
+  return model_info(path, report);
+}
+
+}  // namespace
+
+result<void> run(const info_options& o, json& report) {
+  report["path"] = o.path;
+  CRAYON_CHECK(describe(o.path, report));
+  for (const auto& [name, value] : report.items()) {
+    if (value.is_object()) {
+      for (const auto& [key, item] : value.items()) {
+        line(key.c_str(), item.is_string() ? item.get<std::string>() : item.dump());
+      }
+    } else {
+      line(name.c_str(), value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+  return {};
+}
+
+}  // namespace crayon::cli

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#include <cstdint>
+#include <cstdio>
+
+#include <crayon/core/aligned.hpp>
+#include <crayon/io/safetensors_write.hpp>
+
+#include "commands.hpp"
+#include "models.hpp"
+
+namespace crayon::cli {
+result<void> run(const logits_options& o, json& report) {
+  CRAYON_TRY(const weights model, load_model(o.model.model));
+  loaded_adapters adapters(model.config());
+  const std::string hash = model.hash();
+  for (const auto& a : o.adapters) CRAYON_CHECK(adapters.add(a, hash));
+
+  thread_pool threads;
+  session s(model);
+  CRAYON_CHECK(s.check(o.ids));
+  const std::size_t vocab = model.config().vocab;
+  aligned_vector<float> all(o.ids.size() * vocab);
+  s.for_each_logits(
+      o.ids,
+      [&](std::size_t i, std::span<float> logits) {
+        std::copy(logits.begin(), logits.end(),
+                  all.begin() + static_cast<std::ptrdiff_t>(i * vocab));
+      },
+      adapters.delta(), threads);
+
+  const matrix_view<const float> view{all.data(), o.ids.size(), vocab};
+  CRAYON_CHECK(io::write_safetensors(o.out, {io::tensor_of("logits", view)}, {{"model", hash}}));
+  std::printf("%s: logits F32 [%zu, %zu]\n", o.out.c_str(), view.rows, view.cols);
+  report["out"] = o.out;
+  report["shape"] = {view.rows, view.cols};
+  report["model_hash"] = hash;
+  report["backend"] = backend::name();
+  return {};
+}
+
+}  // namespace crayon::cli

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "models.hpp"
+
+#include <sys/stat.h>
+
+#include <charconv>
+
+#include <crayon/adapter/adapter_set.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/core/hash.hpp>
+#include <crayon/model/load_llama.hpp>
+
+namespace crayon::cli {
+namespace {
+
+bool is_directory(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+}  // namespace
+
+result<weights> load_model(const std::string& path) {
+  return model::load_llama<float>(path);
+}
+
+result<llama2c_tokenizer> load_tokenizer(const model_options& options,
+                                         const model::llama_config& config) {
+  std::string path = options.tokenizer;
+  if (path.empty()) {
+    const std::size_t slash = options.model.rfind('/');
+    const std::string folder = is_directory(options.model)  ? options.model + "/"
+                               : slash == std::string::npos ? std::string()
+                                                            : options.model.substr(0, slash + 1);
+    path = folder + "tokenizer.bin";
+  }
+  return llama2c_tokenizer::load(path, config.vocab);
+}
+
+adapter_argument parse_adapter_argument(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || is_directory(text)) return {text, 1};
+  float scale = 1;
+  const char* last = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + colon + 1, last, scale);
+  if (parsed.ec != std::errc{} || parsed.ptr != last) return {text, 1};
+  return {text.substr(0, colon), scale};
+}
+
+result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
+                                                  const std::string& base_hash) {
+  CRAYON_TRY(auto loaded, adapter::load_peft<float>(directory));
+  if (!loaded.info.base_hash.empty() && loaded.info.base_hash != base_hash) {
+    return error{errc::mismatch, directory + ": made for a base model with hash " +
+                                     loaded.info.base_hash + ", this model has " + base_hash};
+  }
+  return loaded;
+}
+
+std::string adapter_hash(const adapter::lora_adapter<float>& made) {
+  hasher h;
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    const auto f = made.factors(i);
+    h.add(made.module(i));
+    h.add(f.a.data, f.a.size() * sizeof(float));
+    h.add(f.b.data, f.b.size() * sizeof(float));
+    h.add(&f.scale, sizeof f.scale);
+  }
+  return h.hex();
+}
+
+result<device> open_device(const model_options& options, const std::vector<std::string>& adapters) {
+  CRAYON_TRY(weights model, load_model(options.model));
+  CRAYON_TRY(llama2c_tokenizer tokens, load_tokenizer(options, model.config()));
+  CRAYON_TRY(device made, device::make(std::move(model), std::move(tokens)));
+  if (adapters.empty()) return made;
+  std::vector<adapter::lora_adapter<float>> loaded;
+  std::vector<weighted_slot> slots;
+  for (const auto& text : adapters) {
+    const adapter_argument a = parse_adapter_argument(text);
+    CRAYON_TRY(auto one, load_adapter(a.directory, made.base().hash));
+    slots.push_back({loaded.size(), a.scale});
+    loaded.push_back(std::move(one.adapter));
+  }
+  const bool as_it_is = loaded.size() == 1 && slots[0].weight == 1;
+  adapter::lora_adapter<float> sum;
+  if (as_it_is) {
+    sum = std::move(loaded[0]);
+  } else {
+    CRAYON_TRY(const auto set, adapter::adapter_set<float>::build(std::move(loaded), adapters));
+    CRAYON_TRY(sum, blend::concat::blend(set, slots));
+  }
+  if (const auto used = made.use(std::move(sum)); !used) {
+    return error{used.error().code, adapters[0] + ": " + used.error().text};
+  }
+  return made;
+}
+
+result<void> loaded_adapters::add(const std::string& argument, const std::string& base_hash) {
+  const adapter_argument a = parse_adapter_argument(argument);
+  CRAYON_TRY(auto loaded, load_adapter(a.directory, base_hash));
+  adapters_.push_back(std::move(loaded));
+  const auto bound = delta_.append(adapters_.back().adapter, a.scale);
+  if (!bound) return error{bound.error().code, a.directory + ": " + bound.error().text};
+  return {};
+}
+
+}  // namespace crayon::cli
+
+template class crayon::engine::device_engine<crayon::cli::config>;

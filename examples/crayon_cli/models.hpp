@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// Models, tokenizers and adapters as the commands load them: weights as f32, kernels chosen at run
+// time, errors that name the file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/peft.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/core/thread_pool.hpp>
+#include <crayon/engine/device_engine.hpp>
+#include <crayon/model/delta.hpp>
+#include <crayon/model/llama.hpp>
+#include <crayon/model/llama_weights.hpp>
+#include <crayon/router/rules.hpp>
+#include <crayon/simd/highway_dynamic.hpp>
+#include <crayon/tokenizer/llama2c_tokenizer.hpp>
+
+#include "cli.hpp"
+
+namespace crayon::cli {
+
+using backend = simd::highway_dynamic;
+using weights = model::llama_weights<float>;
+using session = model::llama_session<backend, float>;
+using delta = model::lora_delta<backend, float>;
+using tokenizer::llama2c_tokenizer;
+
+/// The engine of `ask` and `serve`.
+struct config : engine::default_config {
+  using backend = cli::backend;
+  using router = crayon::router::rules;
+  using executor = thread_pool;
+};
+using device = engine::device_engine<config>;
+
+/// A llama2.c checkpoint or a Hugging Face directory.
+[[nodiscard]] result<weights> load_model(const std::string& path);
+
+/// The tokenizer of a model; its vocabulary must be the model's.
+[[nodiscard]] result<llama2c_tokenizer> load_tokenizer(const model_options& options,
+                                                       const model::llama_config& config);
+
+/// "DIR" or "DIR:number"; without a number it is 1.
+struct adapter_argument {
+  std::string directory;
+  float scale = 1;
+};
+[[nodiscard]] adapter_argument parse_adapter_argument(const std::string& text);
+
+/// Loads a PEFT directory; refuses one that was made for other weights than `base_hash`.
+[[nodiscard]] result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
+                                                                const std::string& base_hash);
+
+/// Identity of an adapter: what a router's thresholds are bound to.
+[[nodiscard]] std::string adapter_hash(const adapter::lora_adapter<float>& made);
+
+/// Model and tokenizer as an engine, with the adapters' sum in use.
+[[nodiscard]] result<device> open_device(const model_options& options,
+                                         const std::vector<std::string>& adapters);
+
+/// Adapters from disk, bound to a model as one sum. Not movable once bound: the delta refers to
+/// the factors.
+class loaded_adapters {
+ public:
+  explicit loaded_adapters(const model::llama_config& config) : delta_(config) {}
+  loaded_adapters(const loaded_adapters&) = delete;
+  loaded_adapters& operator=(const loaded_adapters&) = delete;
+
+  /// `argument` as `parse_adapter_argument` takes it.
+  [[nodiscard]] result<void> add(const std::string& argument, const std::string& base_hash);
+
+  [[nodiscard]] const cli::delta& delta() const noexcept { return delta_; }
+
+ private:
+  cli::delta delta_;
+  std::deque<adapter::peft_adapter<float>> adapters_;
+};
+
+}  // namespace crayon::cli
+
+// Compiled once, in models.cpp.
+extern template class crayon::engine::device_engine<crayon::cli::config>;

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "cli.hpp"
+
+namespace crayon::cli {
+
+progress_bar::progress_bar(std::string label)
+    : label_(std::move(label)), terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+progress_bar::~progress_bar() {
+  if (drawn_) std::fputs("\r\033[K", stderr);
+}
+
+void progress_bar::show(std::size_t done, std::size_t total, const std::string& note) {
+  using namespace std::chrono_literals;
+  const auto now = clock::now();
+  if (!terminal_ || total == 0 || now - start_ < 1s || now - last_ < 100ms) return;
+  last_ = now;
+  drawn_ = true;
+  constexpr std::size_t width = 30;
+  const std::size_t filled = width * done / total;
+  const std::string bar = std::string(filled, '#') + std::string(width - filled, '.');
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const double left =
+      done == 0 ? 0 : elapsed * static_cast<double>(total - done) / static_cast<double>(done);
+  std::fprintf(stderr, "\r\033[K%s [%s] %zu/%zu, %.0f s left %s", label_.c_str(), bar.c_str(), done,
+               total, left, note.c_str());
+  std::fflush(stderr);
+}
+
+}  // namespace crayon::cli
