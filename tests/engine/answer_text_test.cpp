@@ -46,6 +46,7 @@ TEST_CASE("an answer ends before the first stop text, however it is cut", "[engi
     std::vector<std::string> bytes;
     for (std::size_t at = 0; at < said.size(); at += size) bytes.push_back(said.substr(at, size));
     CHECK(run(bytes, {"END", "\n\n"}).text == "one two");
+    CHECK(run(bytes, {"\n\n", "END"}).text == "one two");
     CHECK(run(bytes, {"END"}).text == "one two\n\nthree ");
     CHECK(run(bytes, {"ENDE", "five"}).text == said);
     CHECK(run(bytes, {"\n\nthree", "\n\n"}).text == "one two");

@@ -370,6 +370,23 @@ TEST_CASE("all models busy for too long is HTTP 503", "[serve]") {
   CHECK(out.parsed()["error"]["code"] == "overloaded");
 }
 
+TEST_CASE("a request that waits for a model when the server stops is refused", "[serve]") {
+  echo model;
+  model.per_byte = 10ms;
+  fixture at({}, model);
+  const std::string busy = R"({"prompt":")" + std::string(60, 'x') + R"("})";
+  reply first{}, second{};
+  std::thread running([&] { first = post(at.port, "/v1/completions", busy); });
+  while (at.seen->now == 0) std::this_thread::sleep_for(1ms);
+  std::thread waiting([&] { second = post(at.port, "/v1/completions", R"({"prompt":"y"})"); });
+  std::this_thread::sleep_for(100ms);
+  at.server.stop();
+  running.join();
+  waiting.join();
+  CHECK(first.status == 200);
+  CHECK(second.status == 503);
+}
+
 TEST_CASE("stop lets an answer finish within its grace, and cuts it off after that", "[serve]") {
   for (const auto grace : {5000ms, 50ms}) {
     echo model;

@@ -34,6 +34,7 @@ const std::vector<example> examples{
     {"data: one\r\n\r\ndata: two\r\n\r\n", {{"", "one"}, {"", "two"}}},
     {"data: one\r\rdata: two\r\r", {{"", "one"}, {"", "two"}}},
     {"data: mixed\n\r\ndata: two\r\r\n", {{"", "mixed"}, {"", "two"}}},
+    {"data: one\r\ndata: more\r\n\r\n", {{"", "one\nmore"}}},
     // The examples of the standard, 9.2.6.
     {"data: YHOO\ndata: +2\ndata: 10\n\n", {{"", "YHOO\n+2\n10"}}},
     {": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
@@ -50,6 +51,9 @@ const std::vector<example> examples{
      {{"",
        "\xEF\xBB\xBF"
        "inside"}}},
+    {"data: one\n\n\xEF\xBB\xBF"
+     "data: a mark that is not at the start\n\n",
+     {{"", "one"}}},
     {"retry: 10\nunknown: x\ndatax: y\n: c\ndata: a:b: c\n\n", {{"", "a:b: c"}}},
     {"data: not finished\n", {}},
     {"data: gr\xC3\xBC\xC3\x9F\xF0\x9F\x96\x8D\n\n", {{"", "gr\xC3\xBC\xC3\x9F\xF0\x9F\x96\x8D"}}},
