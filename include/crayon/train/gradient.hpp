@@ -34,8 +34,7 @@ class batch_gradient {
   /// `factors` may be null for trainable::weights. All must outlive the object.
   batch_gradient(const weights_type& weights, const lora_factors* factors, trainable what,
                  sharding spread, std::size_t threads)
-      : weights_(&weights),
-        rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta),
+      : rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta),
         rows_(spread.rows),
         matrices_(what == trainable::weights ? weights.matrices().size() : 0),
         norms_(what == trainable::weights ? weights.norms().size() : 0),
@@ -144,7 +143,6 @@ class batch_gradient {
     return sum;
   }
 
-  const weights_type* weights_;
   model::rope_table rope_;
   std::size_t rows_;
   std::size_t matrices_, norms_, factors_;

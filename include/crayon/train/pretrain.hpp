@@ -2,6 +2,7 @@
 // Training of all weights, and of one adapter on a frozen model.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>

@@ -2,13 +2,13 @@
 // The training loop that pretraining, adapter training and joint pool training share.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <crayon/concepts.hpp>
 #include <crayon/core/result.hpp>
