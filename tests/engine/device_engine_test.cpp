@@ -181,7 +181,8 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
   REQUIRE(made);
   const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, one[0]);
   auto f = embedding_of(weights, ids.ids, ids.prompt_tokens);
-  match::subtract_centre(f, centre);
+  const match::index_space space{centre, {}};
+  space.place(std::vector<float>(f), f);
   const auto expected = match::cosine_softmax{0.2F}.weights(pool.index(), {f.data(), 1, f.size()});
   for (std::size_t k = 0; k < 3; ++k) CHECK(made->weights[k] == Approx(expected[k]));
   // The one sample's own prompt is where the task is: no prompt can be nearer in weights than
@@ -191,7 +192,7 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
   REQUIRE(begun);
   auto g = embedding_of(weights, std::span(ids.ids).first(ids.prompt_tokens), ids.prompt_tokens);
   for (std::size_t j = 0; j < g.size(); ++j) {
-    g[j] = j < g.size() / 2 ? g[j] * std::sqrt(0.5F) - centre[j] : 0;
+    g[j] = j < g.size() / 2 ? g[j] - centre[j] : 0;
   }
   match::normalise(g);
   for (const float w : match::cosine_softmax{0.2F}.weights(pool.index(), {g.data(), 1, g.size()})) {

@@ -88,7 +88,7 @@ reply post(std::uint16_t port, const std::string& path, const std::string& body)
     out.body += bytes;
     return true;
   });
-  REQUIRE(response);
+  if (!response) return out;  // status 0; no REQUIRE, as this also runs on other threads
   out.status = response->head.status;
   out.type = response->head.content_type;
   return out;
