@@ -160,7 +160,6 @@ TEST_CASE("a pool file that changed by accident is refused") {
 }
 
 TEST_CASE("a pool file that contradicts itself is refused by name and value") {
-  rng random(34);
   const scratch dir;
   const std::string good = dir / "p";
   const std::vector<lora_adapter<float>> adapters(2, lora_adapter<float>({{"q", 3, 2, 1, 1.0F}}));
