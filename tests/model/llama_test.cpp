@@ -184,7 +184,7 @@ TEST_CASE("threads split large layers and change nothing", "[model]") {
   const auto weights = random_weights<float>(config);
   std::vector<std::int32_t> ids;
   rng g(2);
-  for (int i = 0; i < 20; ++i) ids.push_back(static_cast<std::int32_t>(g.below(777)));
+  for (int i = 0; i < 40; ++i) ids.push_back(static_cast<std::int32_t>(g.below(777)));
   llama_session<simd::highway_dynamic, float> s(weights);
   const auto want = all_logits(s, ids, model::no_delta{}, serial_executor{});
   thread_pool threads(3);
