@@ -56,11 +56,21 @@ adapter::pool_info info(Set set) {
   return made;
 }
 
+/// f(x) without the engine: mean states, minus the centre, of unit length. A prompt alone has no
+/// second half.
 std::vector<float> embedding_of(const model::llama_weights<float>& weights,
-                                std::span<const std::int32_t> ids, std::size_t prompt_tokens) {
+                                std::span<const std::int32_t> ids, std::size_t prompt_tokens,
+                                const std::vector<float>& centre = {}) {
   session s(weights);
   std::vector<float> f(2 * weights.config().dim);
   match::embed(s, ids, prompt_tokens, f);
+  double squares = 0;
+  for (std::size_t j = 0; j < f.size(); ++j) {
+    if (!centre.empty()) f[j] -= centre[j];
+    if (ids.size() == prompt_tokens && j >= f.size() / 2) f[j] = 0;
+    squares += double{f[j]} * double{f[j]};
+  }
+  for (float& x : f) x = static_cast<float>(double{x} / std::sqrt(squares));
   return f;
 }
 
@@ -156,7 +166,7 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
   // The scope distance: the query's weights against the prompts' weights, both without completions.
   const auto user = matcher.weights(pool.index(), {prompts.data(), samples.size(), d});
   const auto query_ids = engine::encode_prompt(tokens, "9+9=");
-  const auto query = embedding_of(weights, query_ids, query_ids.size());
+  const auto query = unit(embedding_of(weights, query_ids, query_ids.size()));
   const auto own = matcher.weights(pool.index(), {query.data(), 1, d});
   CHECK(answer->seen.scope_distance == Approx(router::weight_cross_entropy(own, user)));
 
@@ -180,9 +190,7 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
   const auto made = device.customize(pool, one);
   REQUIRE(made);
   const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, one[0]);
-  auto f = embedding_of(weights, ids.ids, ids.prompt_tokens);
-  const match::index_space space{centre, {}};
-  space.place(std::vector<float>(f), f);
+  const auto f = embedding_of(weights, ids.ids, ids.prompt_tokens, centre);
   const auto expected = match::cosine_softmax{0.2F}.weights(pool.index(), {f.data(), 1, f.size()});
   for (std::size_t k = 0; k < 3; ++k) CHECK(made->weights[k] == Approx(expected[k]));
   // The one sample's own prompt is where the task is: no prompt can be nearer in weights than
@@ -190,11 +198,8 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
   double entropy = 0;
   const auto begun = device.begin(one[0].prompt);
   REQUIRE(begun);
-  auto g = embedding_of(weights, std::span(ids.ids).first(ids.prompt_tokens), ids.prompt_tokens);
-  for (std::size_t j = 0; j < g.size(); ++j) {
-    g[j] = j < g.size() / 2 ? g[j] - centre[j] : 0;
-  }
-  match::normalise(g);
+  const auto g =
+      embedding_of(weights, std::span(ids.ids).first(ids.prompt_tokens), ids.prompt_tokens, centre);
   for (const float w : match::cosine_softmax{0.2F}.weights(pool.index(), {g.data(), 1, g.size()})) {
     entropy -= double{w} * std::log(double{w});
   }
