@@ -51,6 +51,12 @@ macro(crayon_depend_xtensor)
   crayon_find_or_fetch(xtensor 0.24.3 https://github.com/xtensor-stack/xtensor 0.26.0)
 endmacro()
 
+macro(crayon_depend_eigen)
+  set(EIGEN_BUILD_DOC OFF CACHE INTERNAL "")
+  set(EIGEN_BUILD_TESTING OFF CACHE INTERNAL "")
+  crayon_find_or_fetch(Eigen3 3.4.0 https://gitlab.com/libeigen/eigen 3.4.0)
+endmacro()
+
 macro(crayon_depend_json)
   set(JSON_BuildTests OFF CACHE INTERNAL "")
   crayon_find_or_fetch(nlohmann_json 3.11.0 https://github.com/nlohmann/json v3.12.0)

@@ -3,8 +3,8 @@
 # either it prints the line to run, and fails. On a machine without dpkg it does nothing: the
 # configuration then fetches what it does not find.
 if(NOT PACKAGES)
-  set(PACKAGES make libhwy-dev libxsimd-dev libxtensor-dev nlohmann-json3-dev libcurl4-openssl-dev
-    libcpp-httplib-dev libcli11-dev catch2 libbenchmark-dev)
+  set(PACKAGES make libhwy-dev libxsimd-dev libxtensor-dev libeigen3-dev nlohmann-json3-dev
+    libcurl4-openssl-dev libcpp-httplib-dev libcli11-dev catch2 libbenchmark-dev)
 endif()
 
 find_program(DPKG_QUERY dpkg-query)

@@ -8,35 +8,61 @@
 #include <crayon/engine/pool_checks.hpp>
 #include <crayon/match/cosine_softmax.hpp>
 #include <crayon/match/embedding.hpp>
+#include <crayon/match/index_space.hpp>
 
 #include "commands.hpp"
 #include "encoded.hpp"
 
 namespace crayon::cli {
+namespace {
+
+template <class Pooling>
+struct config_with : config {
+  using embedding = Pooling;
+};
+
+/// Weights over the pool, with the embedding policy that it was made with.
+template <class Pooling>
+result<std::vector<float>> match_samples(const customize_options& o, const weights& model,
+                                         const std::string& hash, const adapter::pool<float>& pool,
+                                         std::span<const engine::encoded_sample> samples,
+                                         thread_pool& threads) {
+  engine::pool_overrides overrides;
+  overrides.blend = true;  // `--policy` names it
+  const std::size_t length = Pooling::size(model.config().dim);
+  if (const auto fits = engine::check_pool<config_with<Pooling>>(pool, hash, length, overrides);
+      !fits) {
+    return error{fits.error().code, o.pool + ": " + fits.error().text};
+  }
+  CRAYON_TRY(const auto match, match::cosine_softmax::with_tau(pool.info().tau));
+  const std::vector<float> rows = embed_samples<Pooling>(model, samples, threads);
+  const match::index_space space{pool.info().centre, pool.info().projection};
+  const std::size_t width = pool.index().cols;
+  std::vector<float> placed(samples.size() * width);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    space.place(std::span(rows).subspan(i * length, length),
+                std::span(placed).subspan(i * width, width));
+  }
+  return match.weights(pool.index(),
+                       matrix_view<const float>(placed.data(), samples.size(), width));
+}
+
+}  // namespace
+
 result<void> run(const customize_options& o, json& report) {
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
-  const std::string hash = model.hash();
-  const std::size_t width = match::mean_pooling::size(model.config().dim);
-  // Either blend may be asked for by name; all else must be as in training.
-  engine::pool_overrides overrides;
-  overrides.blend = true;
-  if (const auto fits = engine::check_pool<config>(pool, hash, width, overrides); !fits) {
-    return error{fits.error().code, o.pool + ": " + fits.error().text};
-  }
-  CRAYON_TRY(const auto match, match::cosine_softmax::with_tau(pool.info().tau));
   CRAYON_TRY(const auto samples, read_samples(o.samples));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.samples));
 
+  const std::string hash = model.hash();
   thread_pool threads;
   const stopwatch embedding;
-  std::vector<float> rows = embed_samples(model, encoded, threads);
-  const matrix_view<float> embedded(rows.data(), encoded.size(), width);
-  for (std::size_t i = 0; i < embedded.rows; ++i) {
-    match::subtract_centre({embedded.row(i), width}, pool.info().centre);
-  }
-  const auto weights_of_user = match.weights(pool.index(), embedded);
+  CRAYON_TRY(const auto weights_of_user,
+             pool.info().embedding == match::error_pooling::name()
+                 ? match_samples<match::error_pooling>(o, model, hash, pool, encoded, threads)
+                 : match_samples<match::mean_pooling>(o, model, hash, pool, encoded, threads));
   const double embed_seconds = embedding.seconds();
 
   const stopwatch blending;

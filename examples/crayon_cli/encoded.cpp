@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "encoded.hpp"
 
-#include <crayon/match/embedding.hpp>
-
-#include "cli.hpp"
-
 namespace crayon::cli {
 
 result<std::vector<engine::encoded_sample>> encode_samples(const std::vector<sample>& samples,
@@ -22,21 +18,6 @@ result<std::vector<engine::encoded_sample>> encode_samples(const std::vector<sam
     }
   }
   return encoded;
-}
-
-std::vector<float> embed_samples(const weights& model,
-                                 std::span<const engine::encoded_sample> samples,
-                                 thread_pool& threads) {
-  const std::size_t width = match::mean_pooling::size(model.config().dim);
-  std::vector<float> rows(samples.size() * width);
-  session s(model);
-  progress_bar bar("embedding");
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    match::embed(s, samples[i].ids, samples[i].prompt_tokens,
-                 std::span(rows).subspan(i * width, width), model::no_delta{}, threads);
-    bar.show(i + 1, samples.size());
-  }
-  return rows;
 }
 
 }  // namespace crayon::cli

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <crayon/engine/sample.hpp>
+#include <crayon/match/embedding.hpp>
 
 #include "models.hpp"
 #include "samples.hpp"
@@ -19,9 +20,22 @@ namespace crayon::cli {
     const std::vector<sample>& samples, const llama2c_tokenizer& tokens,
     const model::llama_config& config, const std::string& path);
 
-/// (samples, 2 dim), rows of unit length: f(x) of each sample by the model without an adapter.
+/// (samples, Pooling::size(dim)): what an embedding policy says of each sample, by the model
+/// without an adapter.
+template <class Pooling>
 [[nodiscard]] std::vector<float> embed_samples(const weights& model,
                                                std::span<const engine::encoded_sample> samples,
-                                               thread_pool& threads);
+                                               thread_pool& threads) {
+  const std::size_t width = Pooling::size(model.config().dim);
+  std::vector<float> rows(samples.size() * width);
+  session s(model);
+  progress_bar bar("embedding");
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    match::embed<Pooling>(s, samples[i].ids, samples[i].prompt_tokens,
+                          std::span(rows).subspan(i * width, width), model::no_delta{}, threads);
+    bar.show(i + 1, samples.size());
+  }
+  return rows;
+}
 
 }  // namespace crayon::cli

@@ -30,7 +30,9 @@ result<void> run(const cli::selection& chosen) {
   cli::json report;
   CRAYON_CHECK(chosen.run(report));
   if (!chosen.json_file.empty()) {
-    CRAYON_CHECK(io::write_text(chosen.json_file, report.dump(2) + "\n"));
+    // A model may end its text within a character.
+    const auto text = report.dump(2, ' ', false, cli::json::error_handler_t::replace);
+    CRAYON_CHECK(io::write_text(chosen.json_file, text + "\n"));
   }
   return {};
 }

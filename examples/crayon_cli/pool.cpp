@@ -9,6 +9,7 @@
 #include <crayon/core/rng.hpp>
 #include <crayon/match/cosine_softmax.hpp>
 #include <crayon/match/embedding.hpp>
+#include <crayon/match/index_space.hpp>
 #include <crayon/train/joint_pool.hpp>
 #include <crayon/train/k_means.hpp>
 #include <crayon/train/pretrain.hpp>
@@ -65,12 +66,15 @@ result<void> run(const pool_options& o, json& report) {
 
   const stopwatch watch;
   thread_pool threads;
-  std::vector<float> embedded = embed_samples(model, encoded, threads);
+  using pooling = config::embedding;
+  const std::vector<float> embedded = embed_samples<pooling>(model, encoded, threads);
   const std::size_t width = embedded.size() / encoded.size();
-  const matrix_view<float> points(embedded.data(), encoded.size(), width);
-  const std::vector<float> centre = match::mean_of(points);
-  for (std::size_t i = 0; i < points.rows; ++i) {
-    match::subtract_centre({points.row(i), width}, centre);
+  const matrix_view<const float> rows(embedded.data(), encoded.size(), width);
+  const match::index_space space{match::mean_of(rows), {}};
+  std::vector<float> placed(embedded.size());
+  const matrix_view<float> points(placed.data(), encoded.size(), width);
+  for (std::size_t i = 0; i < rows.rows; ++i) {
+    space.place({rows.row(i), width}, {points.row(i), width});
   }
   rng random(o.seed);
   CRAYON_TRY(const auto clusters,
@@ -130,11 +134,11 @@ result<void> run(const pool_options& o, json& report) {
   adapter::pool_info info;
   info.base_model = o.model.model;
   info.base_hash = model.hash();
-  info.embedding = match::mean_pooling::name();
+  info.embedding = pooling::name();
   info.matcher = match::cosine_softmax::name();
   info.tau = o.tau;
   info.blend = blend::concat::name();
-  info.centre = centre;
+  info.centre = space.centre;
   info.notes["weights in training"] = train::leave_one_out::name();
   CRAYON_TRY(const auto pool, adapter::pool<float>::build(adapters, index, std::move(info)));
   CRAYON_CHECK(adapter::save_pool(o.out, pool));

@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: MIT
 // All of crayon that needs the standard library alone. Not here, because they cost more:
-// core/thread_pool.hpp, the SIMD backends, io/, serve/, train/, interop/.
+// core/thread_pool.hpp, the SIMD backends, files (io/, adapter/peft.hpp, adapter/pool_file.hpp,
+// model/load_llama.hpp, engine/open.hpp), train/, serve/, interop/.
 #pragma once
 
+#include <crayon/adapter/adapter_set.hpp>
 #include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/adapter/pool.hpp>
+#include <crayon/blend/activations.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/blend/linear.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/executor.hpp>
+#include <crayon/engine/config.hpp>
+#include <crayon/engine/device_engine.hpp>
+#include <crayon/engine/hybrid_engine.hpp>
+#include <crayon/match/cosine_softmax.hpp>
+#include <crayon/match/embedding.hpp>
+#include <crayon/match/uniform.hpp>
 #include <crayon/model/generate.hpp>
 #include <crayon/model/llama.hpp>
 #include <crayon/model/sampler.hpp>
@@ -13,8 +25,11 @@
 #include <crayon/router/always.hpp>
 #include <crayon/router/any_of.hpp>
 #include <crayon/router/confidence.hpp>
+#include <crayon/router/rules.hpp>
 #include <crayon/router/scope.hpp>
 #include <crayon/router/signals.hpp>
 #include <crayon/router/threshold.hpp>
 #include <crayon/simd/scalar.hpp>
+#include <crayon/tokenizer/byte_tokenizer.hpp>
+#include <crayon/tokenizer/llama2c_tokenizer.hpp>
 #include <crayon/version.hpp>

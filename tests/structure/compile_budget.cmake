@@ -1,6 +1,6 @@
 # The umbrella header stays cheap: lines after the preprocessor, and what it must never pull in.
 cmake_minimum_required(VERSION 3.25)
-set(line_budget 65000)
+set(line_budget 85000)
 set(banned "/thread>?$" "/hwy/" "/xsimd/" "/xtensor/" "nlohmann" "/curl/" "httplib" "/Eigen/"
   "/iostream$" "/regex$" "/filesystem$" "/random$" "/ranges$")
 
