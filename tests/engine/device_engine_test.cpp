@@ -166,7 +166,7 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
   // The scope distance: the query's weights against the prompts' weights, both without completions.
   const auto user = matcher.weights(pool.index(), {prompts.data(), samples.size(), d});
   const auto query_ids = engine::encode_prompt(tokens, "9+9=");
-  const auto query = unit(embedding_of(weights, query_ids, query_ids.size()));
+  const auto query = embedding_of(weights, query_ids, query_ids.size());
   const auto own = matcher.weights(pool.index(), {query.data(), 1, d});
   CHECK(answer->seen.scope_distance == Approx(router::weight_cross_entropy(own, user)));
 
