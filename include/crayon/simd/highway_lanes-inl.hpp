@@ -25,6 +25,9 @@ struct highway_lanes {
   static constexpr std::size_t gemm_rows = 8, gemm_vectors = 3;  // of 32 registers
 #elif HWY_TARGET == HWY_AVX2
   static constexpr std::size_t gemm_rows = 4, gemm_vectors = 3;  // of 16
+#elif HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
+  // Each lane is code of its own: small tiles keep it compilable, with sanitizers above all.
+  static constexpr std::size_t gemm_rows = 2, gemm_vectors = 1;
 #else
   static constexpr std::size_t gemm_rows = 4, gemm_vectors = 2;  // of 16, without fma
 #endif
