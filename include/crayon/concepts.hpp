@@ -27,12 +27,12 @@ struct weighted_slot {
 
 /// What a router sees of one answer. NaN means: not measured.
 struct signals {
-  float max_probability;   ///< softmax of the best token, lowest over the answer so far
-  float margin;            ///< best minus second probability, lowest so far
-  float entropy;           ///< nats, highest so far
-  float mean_log_prob;     ///< nats per token of the answer so far
-  float scope_distance;    ///< distance of the query to the customized task in index space
-  std::size_t tokens;      ///< tokens of the answer so far: 0 right after prefill
+  float max_probability;  ///< softmax of the best token, lowest over the answer so far
+  float margin;           ///< best minus second probability, lowest so far
+  float entropy;          ///< nats, highest so far
+  float mean_log_prob;    ///< nats per token of the answer so far
+  float scope_distance;   ///< distance of the query to the customized task in index space
+  std::size_t tokens;     ///< tokens of the answer so far: 0 right after prefill
 };
 
 /// Who answers.
@@ -44,21 +44,21 @@ using piece_sink = function_ref<bool(std::string_view)>;
 /// What to generate, for a model here or elsewhere.
 struct generation_options {
   std::size_t max_tokens = 64;
-  float temperature = 0;           ///< 0: greedy
-  float top_p = 1;                 ///< 1: off
-  std::size_t top_k = 0;           ///< 0: off
+  float temperature = 0;  ///< 0: greedy
+  float top_p = 1;        ///< 1: off
+  std::size_t top_k = 0;  ///< 0: off
   std::uint64_t seed = 0;
-  std::vector<std::string> stop = {};   ///< the answer ends before the first of these
-  std::uint32_t deadline_ms = 0;   ///< for the whole call; 0: the callee's own
+  std::vector<std::string> stop = {};  ///< the answer ends before the first of these
+  std::uint32_t deadline_ms = 0;       ///< for the whole call; 0: the callee's own
 };
 
 /// What came back from a model elsewhere. `text` is what arrived, also when it failed on the way.
 struct remote_answer {
   result<void> outcome;  ///< an error: the text is not a whole answer
   std::string text;
-  std::size_t prompt_tokens = 0;      ///< as the server counts them; 0: it did not say
+  std::size_t prompt_tokens = 0;  ///< as the server counts them; 0: it did not say
   std::size_t completion_tokens = 0;
-  std::size_t attempts = 0;           ///< requests sent
+  std::size_t attempts = 0;  ///< requests sent
 };
 
 /// The low-rank factors of one adapter at one site: dW = scale * b * a.
@@ -90,115 +90,114 @@ concept executor = requires(X& x, void (*task)(std::size_t)) {
 
 /// The kernels for one element type of the stored operand; activations are always f32.
 template <class B, class E>
-concept kernels_for =
-    requires(float s, const float* x, float* y, E* e, const E* p, std::size_t n,
-             matrix_view<const E> w, matrix_view<const float> u, matrix_view<float> m,
-             weighted_rows<E> rows) {
-      { B::dot(p, x, n) } -> std::same_as<float>;  // sum_j p[j] x[j]
-      B::axpy(s, p, y, n);                         // y[j] += s p[j]
-      B::gemv(w, x, y);                            // y = W x; y has W.rows, x has W.cols
-      B::gemv_t(w, x, y);                          // y = W^T x; y has W.cols, x has W.rows
-      B::gemv_add(s, w, x, y);                     // y += s W x
-      B::weighted_sum(rows, e, n);                 // e[j] = sum_i w_i src_i[j], rounded once
-      B::gemm_nt(u, w, m, bool{});                 // M (+)= U W^T; U (m,k), W (n,k), M (m,n)
-      B::gemm_nn(u, w, m, bool{});                 // M (+)= U W;   U (m,k), W (k,n), M (m,n)
-    };
+concept kernels_for = requires(float s, const float* x, float* y, E* e, const E* p, std::size_t n,
+                               matrix_view<const E> w, matrix_view<const float> u,
+                               matrix_view<float> m, weighted_rows<E> rows) {
+  { B::dot(p, x, n) } -> std::same_as<float>;  // sum_j p[j] x[j]
+  B::axpy(s, p, y, n);                         // y[j] += s p[j]
+  B::gemv(w, x, y);                            // y = W x; y has W.rows, x has W.cols
+  B::gemv_t(w, x, y);                          // y = W^T x; y has W.cols, x has W.rows
+  B::gemv_add(s, w, x, y);                     // y += s W x
+  B::weighted_sum(rows, e, n);                 // e[j] = sum_i w_i src_i[j], rounded once
+  B::gemm_nt(u, w, m, bool{});                 // M (+)= U W^T; U (m,k), W (n,k), M (m,n)
+  B::gemm_nn(u, w, m, bool{});                 // M (+)= U W;   U (m,k), W (k,n), M (m,n)
+};
 
 /// A closed set of kernels, compiled for some instruction set: `simd::scalar`,
 /// `simd::highway_static`, `simd::highway_dynamic`, `simd::xsimd_static`.
 template <class B>
-concept kernel_backend =
-    kernels_for<B, float> && kernels_for<B, bf16> && kernels_for<B, f16> &&
+concept kernel_backend = kernels_for<B, float> && kernels_for<B, bf16> && kernels_for<B, f16> &&
     requires(float s, const float* x, float* y, std::size_t n, matrix_view<const float> u,
              matrix_view<float> m) {
-      { B::name() } -> std::convertible_to<std::string_view>;  // "highway_static/AVX3"
-      B::ger(s, x, x, m);                     // M += s x y^T; x has M.rows, y has M.cols
-      B::gemm_tn(u, u, m, bool{});            // M (+)= U^T V; U (k,m), V (k,n), M (m,n)
-      B::softmax(y, n);                       // in place, the maximum subtracted first
-      B::rms_norm(x, x, s, y, n);             // y = x / sqrt(mean(x^2) + s) * weight
-      B::silu_mul(x, x, y, n);                // y = x * sigmoid(x) * up
-      { B::sum_squares(x, n) } -> std::same_as<float>;
-    };
+  { B::name() } -> std::convertible_to<std::string_view>;  // "highway_static/AVX3"
+  B::ger(s, x, x, m);           // M += s x y^T; x has M.rows, y has M.cols
+  B::gemm_tn(u, u, m, bool{});  // M (+)= U^T V; U (k,m), V (k,n), M (m,n)
+  B::softmax(y, n);             // in place, the maximum subtracted first
+  B::rms_norm(x, x, s, y, n);   // y = x / sqrt(mean(x^2) + s) * weight
+  B::silu_mul(x, x, y, n);      // y = x * sigmoid(x) * up
+  { B::sum_squares(x, n) } -> std::same_as<float>;
+};
 
 /// One adapter: low-rank factors at named sites.
 template <class A>
 concept adapter_storage = element<typename A::element_type> &&
     requires(const A& a, std::size_t i, std::string_view module) {
-      { a.size() } -> std::convertible_to<std::size_t>;         // number of sites
-      { a.module(i) } -> std::convertible_to<std::string_view>; // "model.layers.0.mlp.up_proj"
-      { a.factors(i) } -> std::same_as<factors_view<typename A::element_type>>;
-    };
+  { a.size() } -> std::convertible_to<std::size_t>;          // number of sites
+  { a.module(i) } -> std::convertible_to<std::string_view>;  // "model.layers.0.mlp.up_proj"
+  { a.factors(i) } -> std::same_as<factors_view<typename A::element_type>>;
+};
 
 /// What the forward pass adds at each site: nothing, one adapter, or a weighted set of adapters.
 template <class D>
 concept adapter_delta = requires(const D& d, std::size_t site, matrix_view<const float> x,
                                  matrix_view<float> y, float* scratch) {
-      { d.scratch_size() } -> std::convertible_to<std::size_t>;  // floats needed per token
-      d.add(site, x, y, scratch);  // y (tokens, out) += x (tokens, in) dW^T
-    };
+  { d.scratch_size() } -> std::convertible_to<std::size_t>;  // floats needed per token
+  d.add(site, x, y, scratch);  // y (tokens, out) += x (tokens, in) dW^T
+};
 
 /// Several adapters of one base model over the same sites, each with an index vector.
 template <class P>
 concept adapter_pool = element<typename P::element_type> && requires(const P& p, std::size_t i) {
-      { p.size() } -> std::convertible_to<std::size_t>;     // number of adapters
-      { p.sites() } -> std::convertible_to<std::size_t>;    // number of sites of each adapter
-      { p.index(i) } -> std::convertible_to<std::span<const float>>;  // unit vector of adapter i
-    };
+  { p.size() } -> std::convertible_to<std::size_t>;               // number of adapters
+  { p.sites() } -> std::convertible_to<std::size_t>;              // number of sites of each adapter
+  { p.index(i) } -> std::convertible_to<std::span<const float>>;  // unit vector of adapter i
+};
 
 /// Pool and weights -> one adapter (or a delta that keeps the sum exact).
 template <class B, class Pool>
 concept blend_policy = requires(const Pool& pool, std::span<const weighted_slot> weights) {
-      { B::name() } -> std::convertible_to<std::string_view>;
-      { B::blend(pool, weights) };  // result<adapter or delta>; refuses weights that are not finite
-    };
+  { B::name() } -> std::convertible_to<std::string_view>;
+  {B::blend(pool, weights)};  // result<adapter or delta>; refuses weights that are not finite
+};
 
-/// Hidden states of one sample's tokens -> its vector f(x) of unit length, prompt before completion.
+/// Hidden states of one sample's tokens -> its vector f(x); the part of the prompt comes first.
 template <class F>
 concept embedding_policy = std::constructible_from<F, std::size_t, std::span<float>> &&
     requires(F& f, std::size_t i, std::span<const float> hidden) {
-      { F::name() } -> std::convertible_to<std::string_view>;
-      { F::size(i) } -> std::convertible_to<std::size_t>;  // length of f(x) for hidden states of i
-      f.add(i, hidden);                                    // the state of token i, in order
-      f.finish();                                          // f(x) is in the span it was made with
-    };
+  { F::name() } -> std::convertible_to<std::string_view>;
+  { F::size(i) } -> std::convertible_to<std::size_t>;  // length of f(x) for hidden states of i
+  { F::uses_errors } -> std::convertible_to<bool>;  // true: also add_error(i, error of token i+1)
+  f.add(i, hidden);                                 // the state of token i, in order
+  f.finish();                                       // f(x) is in the span it was made with
+};
 
 /// Embeddings of a user's samples -> one weight per adapter of the pool.
 template <class M>
 concept matcher = requires(const M& m, matrix_view<const float> index,
                            matrix_view<const float> samples) {
-      { M::name() } -> std::convertible_to<std::string_view>;
-      // index (N, d) and samples (S, d), rows of unit length -> N weights
-      { m.weights(index, samples) } -> std::convertible_to<std::vector<float>>;
-    };
+  { M::name() } -> std::convertible_to<std::string_view>;
+  // index (N, d) and samples (S, d), rows of unit length -> N weights
+  { m.weights(index, samples) } -> std::convertible_to<std::vector<float>>;
+};
 
 /// Signals -> who answers.
 template <class R>
 concept router_policy = requires(const R& r, const signals& s) {
-      { r.decide(s) } -> std::same_as<route>;
-    };
+  { r.decide(s) } -> std::same_as<route>;
+};
 
 /// A larger model elsewhere.
 template <class R>
 concept remote = requires(R& r, std::string_view prompt, const generation_options& options,
                           piece_sink on_piece) {
-      // returns before the deadline, whatever the network does
-      { r.complete(prompt, options, on_piece) } -> std::same_as<remote_answer>;
-    };
+  // returns before the deadline, whatever the network does
+  { r.complete(prompt, options, on_piece) } -> std::same_as<remote_answer>;
+};
 
 /// Logits -> the next token. The span may be reordered and overwritten.
 template <class S>
 concept sampler = requires(S& s, std::span<float> logits) {
-      { s(logits) } -> std::convertible_to<std::int32_t>;
-    };
+  { s(logits) } -> std::convertible_to<std::int32_t>;
+};
 
 /// Text <-> token ids. (The namespace has the shorter name.)
 template <class T>
 concept text_tokenizer = requires(const T& t, std::string_view text, std::int32_t id) {
-      { t.size() } -> std::convertible_to<std::size_t>;                    // vocabulary
-      { t.encode(text) } -> std::convertible_to<std::vector<std::int32_t>>; // without BOS
-      { t.decode(id) } -> std::convertible_to<std::string_view>;           // the bytes of one token
-      { t.bos() } -> std::convertible_to<std::int32_t>;
-      { t.eos() } -> std::convertible_to<std::int32_t>;
-    };
+  { t.size() } -> std::convertible_to<std::size_t>;                      // vocabulary
+  { t.encode(text) } -> std::convertible_to<std::vector<std::int32_t>>;  // without BOS
+  { t.decode(id) } -> std::convertible_to<std::string_view>;             // the bytes of one token
+  { t.bos() } -> std::convertible_to<std::int32_t>;
+  { t.eos() } -> std::convertible_to<std::int32_t>;
+};
 
 }  // namespace crayon

@@ -41,17 +41,17 @@ TEST_CASE("prompt and completion are pooled apart and weigh the same") {
   CHECK(f[3] == Approx(-half));
 }
 
-TEST_CASE("a half without tokens is zero and the other has unit length") {
+TEST_CASE("a half without tokens is zero and the other is what it is with one") {
   const std::vector<float> hidden{3, 4};
   std::vector<float> f(4, -1);
   match::pool_hidden({hidden.data(), 1, 2}, 1, f);
-  CHECK(f[0] == Approx(0.6));
-  CHECK(f[1] == Approx(0.8));
+  CHECK(f[0] == Approx(0.6 * std::sqrt(0.5)));
+  CHECK(f[1] == Approx(0.8 * std::sqrt(0.5)));
   CHECK(f[2] == 0);
   CHECK(f[3] == 0);
   match::pool_hidden({hidden.data(), 1, 2}, 0, f);
   CHECK(f[0] == 0);
-  CHECK(f[2] == Approx(0.6));
+  CHECK(f[2] == Approx(0.6 * std::sqrt(0.5)));
   match::pool_hidden({hidden.data(), 0, 2}, 0, f);
   CHECK(f == std::vector<float>{0, 0, 0, 0});
 }
@@ -64,21 +64,25 @@ TEST_CASE("any session that yields hidden states embeds") {
   const std::vector<float> hidden{1, 1, 3, 1, 0, 1};
   match::pool_hidden({hidden.data(), 3, 2}, 2, expected);
   CHECK(f == expected);
-  CHECK(session.resets == 1);
+  CHECK(session.resets == 2);  // before and after: the engine goes on from an empty cache
   match::embed(session, tokens, 2, f, 0, 0);
   CHECK(session.deltas == 2);
 }
 
-TEST_CASE("the centre is the mean, and what is left has unit length") {
+TEST_CASE("the mean of rows") {
   const std::vector<float> rows{1, 2, 3, 6};
-  const auto centre = match::mean_of({rows.data(), 2, 2});
-  CHECK(centre == std::vector<float>{2, 4});
-  std::vector<float> f{5, 8};
-  match::subtract_centre(f, centre);
-  CHECK(f[0] == Approx(0.6));
-  CHECK(f[1] == Approx(0.8));
-  match::subtract_centre(f, {});
-  CHECK(f[0] == Approx(0.6));
+  CHECK(match::mean_of({rows.data(), 2, 2}) == std::vector<float>{2, 4});
+}
+
+TEST_CASE("errors are pooled over the completion alone, BOS is left out") {
+  std::vector<float> f(3, -1);
+  match::error_pooling pooling(2, f);  // BOS p | c EOS
+  const float states[]{100, 4, 6, 10};
+  for (std::size_t i = 0; i < 4; ++i) pooling.add(i, {states + i, 1});
+  const float errors[]{50, 1, 3};
+  for (std::size_t i = 0; i < 3; ++i) pooling.add_error(i, {errors + i, 1});
+  pooling.finish();
+  CHECK(f == std::vector<float>{4, 8, 2});
 }
 
 TEST_CASE("zeros stay zeros") {

@@ -27,7 +27,8 @@ struct pool_info {
   std::string blend;               ///< name() of the blend policy used in training
   float tau = 0.1F;                ///< temperature of the matcher
   std::vector<std::string> names;  ///< one per adapter; "adapter-<k>" where none is given
-  std::vector<float> centre;       ///< (d), subtracted from embeddings; empty: nothing is
+  std::vector<float> centre;       ///< (D), subtracted from embeddings; empty: nothing is
+  std::vector<float> projection;   ///< (d, D), then multiplied with; empty: nothing is, d = D
   std::map<std::string, std::string> notes;
 
   friend bool operator==(const pool_info&, const pool_info&) = default;
@@ -213,7 +214,14 @@ result<pool<E>> pool<E>::zeros(std::vector<site_shape> shapes, std::size_t count
   for (std::size_t k = info.names.size(); k < count; ++k) {
     info.names.push_back("adapter-" + std::to_string(k));
   }
-  if (!info.centre.empty() && info.centre.size() != index.cols) {
+  if (!info.projection.empty()) {
+    if (info.projection.size() != index.cols * info.centre.size()) {
+      return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
+                                        " and a centre of " + std::to_string(info.centre.size()) +
+                                        ", but a projection of " +
+                                        std::to_string(info.projection.size()) + " elements"};
+    }
+  } else if (!info.centre.empty() && info.centre.size() != index.cols) {
     return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
                                       ", but a centre of " + std::to_string(info.centre.size())};
   }

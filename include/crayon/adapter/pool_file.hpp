@@ -177,6 +177,10 @@ template <element E>
   const auto index = p.index();
   add("index", "F32", {index.rows, index.cols}, std::as_bytes(std::span(index.data, index.size())));
   add("centre", "F32", {info.centre.size()}, std::as_bytes(std::span(info.centre)));
+  if (!info.projection.empty()) {
+    add("projection", "F32", {index.cols, info.centre.size()},
+        std::as_bytes(std::span(info.projection)));
+  }
   metadata["checksum"] = pool_json::checksum(tensors, metadata);
   return io::write_safetensors(path, std::move(tensors), metadata);
 }
@@ -238,6 +242,7 @@ template <element E>
                  *tau,
                  *std::move(names),
                  {},
+                 {},
                  {}};
   for (const auto& [key, value] : file.metadata()) {
     if (key.starts_with(pool_json::note_prefix)) {
@@ -256,6 +261,12 @@ template <element E>
   CRAYON_TRY(const auto index, vectors("index", count));
   CRAYON_TRY(const auto centre, vectors("centre", 1));
   info.centre.assign(centre.begin(), centre.end());
+  const bool projected = file.find("projection") != nullptr;
+  if (projected) {
+    const std::size_t width = index.size() / std::max<std::size_t>(count, 1);
+    CRAYON_TRY(const auto projection, vectors("projection", width));
+    info.projection.assign(projection.begin(), projection.end());
+  }
 
   const auto* first = shapes->empty() ? nullptr : file.find(pool_json::key((*shapes)[0], 'A'));
   const std::size_t tile = first != nullptr && first->shape.size() == 3 ? first->shape[2] : 0;
@@ -278,9 +289,10 @@ template <element E>
           io::read_matrix(path, tiles, matrix_view<E>(to.data, to.tiles() * to.count, to.tile)));
     }
   }
-  if (file.tensors().size() != 2 * loaded->sites() + 2) {
+  const std::size_t needed = 2 * loaded->sites() + 2 + (projected ? 1 : 0);
+  if (file.tensors().size() != needed) {
     return bad("has " + std::to_string(file.tensors().size()) + " tensors, needs " +
-               std::to_string(2 * loaded->sites() + 2));
+               std::to_string(needed));
   }
   return loaded;
 }

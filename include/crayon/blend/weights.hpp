@@ -31,12 +31,21 @@ concept factor_source = element<typename P::element_type> &&
   p.copy_b(slot, site, to);                                     // B (out, rank)
 };
 
-/// Weight i for adapter i: what a matcher returns, as a blend takes it.
-[[nodiscard]] inline std::vector<weighted_slot> slots_of(std::span<const float> weights) {
+/// A softmax weight that is not worth its adapter's bytes: 37 of them change a blend by less than
+/// the rounding of bf16 factors.
+inline constexpr float negligible = 1e-4F;
+
+/// Weight i for adapter i: what a matcher returns, as a blend takes it. Weights of a magnitude below
+/// `least` are left out (all are kept if that is all of them): with concat, the rank of the result
+/// is that of the adapters that matter.
+[[nodiscard]] inline std::vector<weighted_slot> slots_of(std::span<const float> weights,
+                                                         float least = 0) {
   std::vector<weighted_slot> slots;
   slots.reserve(weights.size());
-  for (std::size_t i = 0; i < weights.size(); ++i) slots.push_back({i, weights[i]});
-  return slots;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!(std::abs(weights[i]) < least)) slots.push_back({i, weights[i]});
+  }
+  return slots.empty() && least != 0 ? slots_of(weights) : slots;
 }
 
 /// Refuses an empty list, an unknown or repeated slot, and a weight that is not finite. Allocates

@@ -91,12 +91,12 @@ class device_engine {
     const auto start = clock::now();
     if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
     CRAYON_TRY(auto policy, matcher_of(pool));
-    const std::size_t dim = embedding_size(*base_);
-    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, dim, overrides));
+    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, embedding_size(*base_), overrides));
+    const std::size_t dim = pool.index().cols;
     auto task = std::make_shared<customized_task<Config>>();
     task->matcher = std::move(policy);
     task->index.assign(pool.index().data, pool.index().data + pool.index().size());
-    task->centre = pool.info().centre;
+    task->space = {pool.info().centre, pool.info().projection};
     std::vector<float> whole(samples.size() * dim), prompts(samples.size() * dim);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const encoded_sample one = encode_sample(base_->tokens, samples[i]);
@@ -104,14 +104,16 @@ class device_engine {
       if (const auto fits = session_.check(one.ids); !fits) {
         return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
       }
-      task->embed(session_, one.ids, one.prompt_tokens, std::span(whole).subspan(i * dim, dim),
-                  std::span(prompts).subspan(i * dim, dim), *threads_);
+      task->embed(session_, base_->weights.config().dim, one.ids, one.prompt_tokens,
+                  std::span(whole).subspan(i * dim, dim), std::span(prompts).subspan(i * dim, dim),
+                  *threads_);
     }
     customization made;
     made.weights = task->matcher.weights(pool.index(), {whole.data(), samples.size(), dim});
     task->distance.fit({prompts.data(), samples.size(), dim}, task->weights_of());
     const auto matched = clock::now();
-    CRAYON_TRY(auto blended, Config::blend::blend(pool, blend::slots_of(made.weights)));
+    CRAYON_TRY(auto blended,
+               Config::blend::blend(pool, blend::slots_of(made.weights, blend::negligible)));
     made.embed_ms = milliseconds(matched - start);
     made.blend_ms = milliseconds(clock::now() - matched);
     CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
@@ -173,8 +175,8 @@ class device_engine {
     CRAYON_CHECK(session_.check(ids));
     float distance = router::not_measured;
     if (task_ && Config::scope_distance::needs_embedding) {
-      std::vector<float> query(embedding_size(*base_));
-      task_->embed(session_, ids, ids.size(), {}, query, *threads_);
+      std::vector<float> query(task_->space.size(embedding_size(*base_)));
+      task_->embed(session_, base_->weights.config().dim, ids, ids.size(), {}, query, *threads_);
       distance = task_->distance.measure(query, task_->weights_of());
     }
     logits_ = session_.prefill(ids, delta_, *threads_);

@@ -51,10 +51,11 @@ template <class Config, adapter_pool Pool>
   if (!overrides.blend && !info.blend.empty() && !same_blend(info.blend, Config::blend::name())) {
     return refuse("blend", info.blend, Config::blend::name());
   }
-  if (pool.index().cols != dim) {
-    return error{errc::bad_shape, "the pool's index vectors have length " +
-                                      std::to_string(pool.index().cols) +
-                                      ", this engine's embeddings " + std::to_string(dim)};
+  const std::size_t made_for = info.projection.empty() ? pool.index().cols : info.centre.size();
+  if (made_for != dim) {
+    return error{errc::bad_shape, "the pool's index vectors are for embeddings of length " +
+                                      std::to_string(made_for) + ", this engine's embeddings " +
+                                      std::to_string(dim)};
   }
   return {};
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// The space in which samples are compared with index vectors.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <crayon/core/config.hpp>
+#include <crayon/match/embedding.hpp>
+
+namespace crayon::match {
+
+/// What an embedding policy gives (D) -> a unit vector (d): f = normalise(P (x - centre)). Hidden
+/// states share a large common part that says nothing about the sample; without it, cosines spread
+/// over the whole range. The projection, if there is one, whitens (match/discriminant.hpp).
+struct index_space {
+  std::vector<float> centre;      ///< (D); empty: nothing is subtracted
+  std::vector<float> projection;  ///< (d, D), row-major; empty: the identity
+
+  friend bool operator==(const index_space&, const index_space&) = default;
+
+  /// d for embeddings of length D.
+  [[nodiscard]] std::size_t size(std::size_t embedding) const noexcept {
+    return projection.empty() ? embedding : projection.size() / embedding;
+  }
+
+  /// `known` elements of the embedding are there; the others stay at the centre. A query has no
+  /// completion: of it only the first part, that of the prompt, is known.
+  void place(std::span<const float> embedding, std::size_t known, std::span<float> f) const {
+    CRAYON_ASSERT(f.size() == size(embedding.size()) && known <= embedding.size());
+    CRAYON_ASSERT(centre.empty() || centre.size() == embedding.size());
+    const auto centred = [&](std::size_t j) {
+      return double{embedding[j]} - (centre.empty() ? 0.0 : double{centre[j]});
+    };
+    if (projection.empty()) {
+      for (std::size_t j = 0; j < f.size(); ++j) {
+        f[j] = j < known ? static_cast<float>(centred(j)) : 0;
+      }
+    } else {
+      for (std::size_t i = 0; i < f.size(); ++i) {
+        const float* row = projection.data() + i * embedding.size();
+        double sum = 0;
+        for (std::size_t j = 0; j < known; ++j) sum += double{row[j]} * centred(j);
+        f[i] = static_cast<float>(sum);
+      }
+    }
+    normalise(f);
+  }
+  void place(std::span<const float> embedding, std::span<float> f) const {
+    place(embedding, embedding.size(), f);
+  }
+};
+
+}  // namespace crayon::match
