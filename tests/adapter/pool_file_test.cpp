@@ -197,3 +197,69 @@ TEST_CASE("a pool file that contradicts itself is refused by name and value") {
           }
         }) == "tensor q.lora_B [1, 1] is nan");
 }
+
+TEST_CASE("a projection is kept, and its size is that of index and centre") {
+  const scratch dir;
+  const std::string good = dir / "p";
+  const std::vector<lora_adapter<float>> adapters(2, lora_adapter<float>({{"q", 3, 2, 1, 1.0F}}));
+  const std::vector<float> index{1, 0, 0.6F, 0.8F};
+  pool_info info;
+  info.centre = {1, 2, 3};
+  info.projection = {0.5F, -1, 2, 4, 5, -0.25F};
+  const auto build = [&] { return pool<float>::build(adapters, {index.data(), 2, 2}, info); };
+  REQUIRE(save_pool(good, *build()));
+  const auto read = load_pool<float>(good);
+  REQUIRE(read);
+  CHECK(read->info() == build()->info());
+  REQUIRE(save_pool(dir / "q", *read));
+  CHECK(get(good) == get(dir / "q"));
+
+  using tensors_t = std::vector<io::tensor>;
+  const auto with = [&](const std::string& name, std::vector<std::size_t> shape,
+                        std::span<const float> values) {
+    return error_after(dir, good, [&](tensors_t& tensors, auto&) {
+      for (auto& t : tensors) {
+        if (t.name != name) continue;
+        t.shape = shape;
+        t.bytes = std::as_bytes(values);
+      }
+    });
+  };
+  const std::vector<float> zeros(9);
+  CHECK(with("projection", {3, 2}, std::span(zeros).first(6)) ==
+        "tensor projection has shape [3, 2], needs [2, 3]");
+  CHECK(with("projection", {2, 2}, std::span(zeros).first(4)) ==
+        "index vectors of length 2 and a centre of 3, but a projection of 4 elements");
+  CHECK(with("projection", {3, 3}, zeros) == "tensor projection has shape [3, 3], needs [2, 4]");
+  CHECK(with("centre", {2}, std::span(zeros).first(2)) ==
+        "index vectors of length 2 and a centre of 2, but a projection of 6 elements");
+  CHECK(error_after(dir, good, [](tensors_t& t, auto&) {
+          std::erase_if(t, [](const io::tensor& x) { return x.name == "projection"; });
+        }) == "index vectors of length 2, but a centre of 3");
+
+  info.projection.pop_back();
+  CHECK(build().error().text ==
+        "index vectors of length 2 and a centre of 3, but a projection of 5 elements");
+  info.projection = {1, 0, 0, 1};
+  info.centre.clear();
+  CHECK(build().error().text ==
+        "index vectors of length 2 and a centre of 0, but a projection of 4 elements");
+}
+
+TEST_CASE("a tensor without bytes takes no memory, whatever its shape says") {
+  const scratch dir;
+  const std::string good = dir / "p";
+  const std::vector<lora_adapter<float>> adapters(2, lora_adapter<float>({{"q", 3, 2, 1, 1.0F}}));
+  REQUIRE(save_pool(good, *pool<float>::build(adapters, {}, {})));
+  const auto with = [&](const std::string& name, std::vector<std::size_t> shape) {
+    return error_after(dir, good, [&](std::vector<io::tensor>& tensors, auto&) {
+      for (auto& t : tensors) {
+        if (t.name == name) t.shape = shape;
+      }
+    });
+  };
+  CHECK(with("index", {0, 1ULL << 60}) ==
+        "tensor index has shape [0, 1152921504606846976], needs [2, 0]");
+  CHECK(with("centre", {0, 1ULL << 61}) ==
+        "tensor centre has shape [0, 2305843009213693952], needs [1, 0]");
+}

@@ -17,6 +17,21 @@ TEST_CASE("weight i is for adapter i") {
   CHECK(blend::check_weights(3, slots));
 }
 
+TEST_CASE("weights below a limit are left out, unless that is all of them") {
+  const std::vector<float> w{0.5F, 1e-5F, -1e-5F, -0.5F, 1e-4F, 0};
+  const auto slots = blend::slots_of(w, 1e-4F);
+  REQUIRE(slots.size() == 3);
+  CHECK(slots[0].slot == 0);
+  CHECK(slots[1].slot == 3);
+  CHECK(slots[1].weight == -0.5F);
+  CHECK(slots[2].slot == 4);  // at the limit
+  CHECK(blend::slots_of(w, 1).size() == w.size());
+  CHECK(blend::slots_of({}, 1).empty());
+  // Not a small weight: it stays, and check_weights refuses it.
+  const std::vector<float> nan{1, std::numeric_limits<float>::quiet_NaN()};
+  CHECK(blend::slots_of(nan, 1e-4F).size() == 2);
+}
+
 TEST_CASE("weights that no policy takes are refused by slot and value") {
   const auto error_of = [](std::vector<weighted_slot> weights) {
     const auto checked = blend::check_weights(3, weights);
