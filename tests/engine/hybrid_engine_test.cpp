@@ -62,7 +62,7 @@ struct at_point {
   }
 };
 
-engine::device_engine<tiny_config> tiny() {
+engine::device_engine<tiny_config> tiny_device() {
   return *engine::device_engine<tiny_config>::make(test::tiny_weights(1, 48), {});
 }
 
@@ -87,7 +87,7 @@ seen ask(Hybrid& hybrid, const Prompt& prompt) {
 }  // namespace
 
 TEST_CASE("who answers, and what the record says", "[engine]") {
-  const std::string own = tiny().answer("2+2=", short_answer)->text;
+  const std::string own = tiny_device().answer("2+2=", short_answer)->text;
   REQUIRE_FALSE(own.empty());
   struct row {
     std::string name;
@@ -155,7 +155,7 @@ TEST_CASE("who answers, and what the record says", "[engine]") {
     DYNAMIC_SECTION(r.name) {
       server_log log;
       const result<void> outcome = r.server_works ? result<void>() : result<void>(broken);
-      hybrid_engine hybrid(tiny(), r.router, scripted_remote{r.pieces, outcome, &log});
+      hybrid_engine hybrid(tiny_device(), r.router, scripted_remote{r.pieces, outcome, &log});
       const seen all = ask(hybrid, std::string_view("2+2="));
       REQUIRE(all.answer);
       const auto& record = all.answer->record;
@@ -187,7 +187,7 @@ TEST_CASE("who answers, and what the record says", "[engine]") {
 
 TEST_CASE("a device's answer that is streamed is not asked about again", "[engine]") {
   server_log log;
-  hybrid_engine hybrid(tiny(), at_point{false, true}, scripted_remote{{"x"}, {}, &log},
+  hybrid_engine hybrid(tiny_device(), at_point{false, true}, scripted_remote{{"x"}, {}, &log},
                        {.stream_device = true});
   int pieces = 0;
   const auto answer = hybrid.answer("2+2=", short_answer, [&](std::string_view) {
@@ -203,13 +203,13 @@ TEST_CASE("a device's answer that is streamed is not asked about again", "[engin
 TEST_CASE("a prompt that the device cannot take goes to the server", "[engine]") {
   const std::string prompt(60, 'x');
   server_log log;
-  hybrid_engine works(tiny(), router::always_device{}, scripted_remote{{"yes"}, {}, &log});
+  hybrid_engine works(tiny_device(), router::always_device{}, scripted_remote{{"yes"}, {}, &log});
   const auto answer = works.answer(prompt);
   REQUIRE(answer);
   CHECK(answer->text == "yes");
   CHECK(answer->record.reason == route_reason::device_refused);
 
-  hybrid_engine fails(tiny(), router::always_device{}, scripted_remote{{}, broken, &log});
+  hybrid_engine fails(tiny_device(), router::always_device{}, scripted_remote{{}, broken, &log});
   const auto neither = fails.answer(prompt);
   REQUIRE_FALSE(neither);
   CHECK(neither.error().text.find("context") != std::string::npos);
@@ -218,7 +218,7 @@ TEST_CASE("a prompt that the device cannot take goes to the server", "[engine]")
 
 TEST_CASE("the server gets the smaller of the two deadlines", "[engine]") {
   server_log log;
-  hybrid_engine hybrid(tiny(), router::always_server{}, scripted_remote{{"x"}, {}, &log},
+  hybrid_engine hybrid(tiny_device(), router::always_server{}, scripted_remote{{"x"}, {}, &log},
                        {.server_deadline_ms = 700});
   REQUIRE(hybrid.answer("a"));
   CHECK(log.options.deadline_ms == 700);
@@ -235,7 +235,7 @@ TEST_CASE("the server gets the smaller of the two deadlines", "[engine]") {
     }
   };
   log = {};
-  hybrid_engine late(tiny(), slow{}, scripted_remote{{"x"}, {}, &log});
+  hybrid_engine late(tiny_device(), slow{}, scripted_remote{{"x"}, {}, &log});
   const auto answer = late.answer("a", {.max_tokens = 3, .deadline_ms = 40});
   REQUIRE(answer);
   CHECK(answer->record.source == answer_source::device_after_failure);
@@ -251,12 +251,12 @@ TEST_CASE("a private prompt stays on the device, whatever the router says", "[en
   static_assert(!std::is_invocable_v<decltype(&scripted_remote::complete), scripted_remote&,
                                      private_prompt, const generation_options&, piece_sink>);
   server_log log;
-  hybrid_engine hybrid(tiny(), router::always_server{}, scripted_remote{{"x"}, {}, &log});
+  hybrid_engine hybrid(tiny_device(), router::always_server{}, scripted_remote{{"x"}, {}, &log});
   const seen all = ask(hybrid, private_prompt("2+2="));
   REQUIRE(all.answer);
   CHECK(all.answer->record.source == answer_source::device);
   CHECK(all.answer->record.reason == route_reason::is_private);
-  CHECK(all.answer->text == tiny().answer("2+2=", short_answer)->text);
+  CHECK(all.answer->text == tiny_device().answer("2+2=", short_answer)->text);
   CHECK(all.pieces == all.answer->text);
   // Not even when the device cannot answer it.
   CHECK_FALSE(hybrid.answer(private_prompt(std::string(60, 'x'))));
@@ -264,7 +264,7 @@ TEST_CASE("a private prompt stays on the device, whatever the router says", "[en
 }
 
 TEST_CASE("the default router asks the server out of scope and when unsure", "[engine]") {
-  auto device = tiny();
+  auto device = tiny_device();
   const std::vector<engine::sample> samples{{"2+3", "five"}, {"7+1", "eight"}};
   REQUIRE(device.customize(test::tiny_pool(device.base().weights), samples));
   const auto own = device.answer("2+3", short_answer);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -38,6 +39,15 @@ inline std::string shared_data(const std::string& name) {
   if (std::ifstream(path).good()) return path;
   WARN("skipped: " << path << " is not there (set CRAYON_DATA)");
   return {};
+}
+
+inline std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline void write(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 inline std::vector<std::int32_t> read_ids(const std::string& path) {

@@ -11,15 +11,6 @@ using crayon_test::scratch;
 
 namespace {
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
 /// The config.json of the fixture with one text replaced by another.
 std::string changed(const std::string& from, const std::string& to) {
   std::string text = text_of(fixture("tiny/config.json"));

@@ -18,15 +18,6 @@ model::llama_config llama2c_config(bool tied) {
   return config;
 }
 
-std::string bytes_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
 std::string header(std::initializer_list<std::int32_t> numbers) {
   std::string bytes;
   for (const std::int32_t n : numbers) bytes.append(reinterpret_cast<const char*>(&n), 4);
@@ -72,7 +63,7 @@ TEST_CASE("llama2.c checkpoints come back as they were written", "[model]") {
     CHECK(again->hash() == weights.hash());
 
     // The same weights in the order and with the header of version 1.
-    const std::string v0 = bytes_of(dir / "m.bin");
+    const std::string v0 = text_of(dir / "m.bin");
     const auto& c = weights.config();
     std::string v1 = "24ka" + header({1}) + v0.substr(0, 28);
     const auto vocab = static_cast<std::int32_t>(c.vocab);
@@ -138,7 +129,7 @@ TEST_CASE("llama2.c checkpoints that make no sense are refused", "[model]") {
 
   const auto weights = random_weights<float>(llama2c_config(true));
   REQUIRE(model::write_llama2c(path, weights));
-  const std::string good = bytes_of(path);
+  const std::string good = text_of(path);
   const auto size = std::to_string(good.size());
   const std::string needs = "the header (dim 32, 2 layers, vocabulary 50) needs a file of " + size +
                             " bytes, this one has ";

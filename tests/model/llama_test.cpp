@@ -49,11 +49,6 @@ expected_outputs expected(const std::string& model_name) {
   return out;
 }
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 template <class Session, class D, class X>
 std::vector<float> all_logits(Session& s, const std::vector<std::int32_t>& ids, const D& delta,
                               X&& threads) {

@@ -13,20 +13,20 @@ namespace {
 
 /// One scan over all pairs for each merge, as run.c does it.
 template <class MergeOf>
-std::vector<std::int32_t> merge_by_scanning(std::vector<std::int32_t> ids, MergeOf&& merge_of) {
+std::vector<std::int32_t> merge_by_scanning(std::vector<std::int32_t> symbols, MergeOf&& merge_of) {
   for (;;) {
     scored_merge best;
     std::size_t at = 0;
-    for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
-      const scored_merge merge = merge_of(ids[i], ids[i + 1]);
+    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+      const scored_merge merge = merge_of(symbols[i], symbols[i + 1]);
       if (merge.id >= 0 && (best.id < 0 || merge.score > best.score)) {
         best = merge;
         at = i;
       }
     }
-    if (best.id < 0) return ids;
-    ids[at] = best.id;
-    ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    if (best.id < 0) return symbols;
+    symbols[at] = best.id;
+    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(at) + 1);
   }
 }
 
@@ -47,10 +47,10 @@ TEST_CASE("merging through a queue equals scanning for the best pair", "[tokeniz
       const auto at = merges.find({left, right});
       return at == merges.end() ? scored_merge{} : at->second;
     };
-    std::vector<std::int32_t> ids(g.below(60));
-    for (auto& id : ids) id = static_cast<std::int32_t>(g.below(4));
-    auto merged = ids;
+    std::vector<std::int32_t> symbols(g.below(60));
+    for (auto& id : symbols) id = static_cast<std::int32_t>(g.below(4));
+    auto merged = symbols;
     crayon::tokenizer::merge_pairs(merged, merge_of);
-    CHECK(merged == merge_by_scanning(ids, merge_of));
+    CHECK(merged == merge_by_scanning(symbols, merge_of));
   }
 }

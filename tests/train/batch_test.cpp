@@ -10,7 +10,7 @@ using namespace crayon;
 
 namespace {
 
-using tokens = std::vector<std::int32_t>;
+using token_ids = std::vector<std::int32_t>;
 
 model::llama_config config() {
   model::llama_config c;
@@ -28,12 +28,12 @@ std::string problem(const train::packed_batch& batch) {
 
 TEST_CASE("rows are scored on the next token where the completion begins", "[train]") {
   train::packed_batch batch;
-  batch.add(tokens{5, 6, 7, 8}, 2);
-  batch.add(tokens{1, 2}, std::vector<std::uint8_t>{1, 1});
-  batch.add(tokens{3}, 0);
-  CHECK(tokens(batch.inputs().begin(), batch.inputs().end()) == tokens{5, 6, 7, 1});
-  CHECK(tokens(batch.targets().begin(), batch.targets().end()) ==
-        tokens{train::no_target, 7, 8, 2});
+  batch.add(token_ids{5, 6, 7, 8}, 2);
+  batch.add(token_ids{1, 2}, std::vector<std::uint8_t>{1, 1});
+  batch.add(token_ids{3}, 0);
+  CHECK(token_ids(batch.inputs().begin(), batch.inputs().end()) == token_ids{5, 6, 7, 1});
+  CHECK(token_ids(batch.targets().begin(), batch.targets().end()) ==
+        token_ids{train::no_target, 7, 8, 2});
   CHECK(batch.loss_rows() == 3);
   CHECK(batch.sequences() == 3);
   const auto second = train::sequences_of(batch, 1, 3);
@@ -50,18 +50,18 @@ TEST_CASE("rows are scored on the next token where the completion begins", "[tra
 TEST_CASE("what does not fit the model is named", "[train]") {
   train::packed_batch batch;
   CHECK(problem(batch) == "the batch has no scored token");
-  batch.add(tokens{1, 2, 3, 4, 5}, 1);
+  batch.add(token_ids{1, 2, 3, 4, 5}, 1);
   CHECK(problem(batch).empty());
-  batch.add(tokens{1, 2, 3, 4, 5, 6}, 1);
+  batch.add(token_ids{1, 2, 3, 4, 5, 6}, 1);
   CHECK(problem(batch) == "sequence 1 has 5 positions, the context is 4");
   batch.clear();
-  batch.add(tokens{1, 10}, 1);
+  batch.add(token_ids{1, 10}, 1);
   CHECK(problem(batch) == "sequence 0 has token id 10, the vocabulary has 10");
   batch.clear();
-  batch.add(tokens{1, 2}, 1);
-  batch.add(tokens{-1, 2}, 1);
+  batch.add(token_ids{1, 2}, 1);
+  batch.add(token_ids{-1, 2}, 1);
   CHECK(problem(batch) == "sequence 1 has token id -1, the vocabulary has 10");
   batch.clear();
-  batch.add(tokens{1, -1}, 1);
+  batch.add(token_ids{1, -1}, 1);
   CHECK(problem(batch) == "sequence 0 has token id -1, the vocabulary has 10");
 }

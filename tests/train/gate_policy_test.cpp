@@ -32,13 +32,13 @@ static_assert(train::gate_policy<train::whole_group, mean_product>);
 static_assert(train::gate_policy<train::per_sample, mean_product>);
 
 const std::vector<float> index_rows{1, 0, 0, 1};
-const std::vector<float> samples{1, 0, 0, 1, 1, 0};  // three samples
+const std::vector<float> three_samples{1, 0, 0, 1, 1, 0};  // three samples
 
 template <class Gates>
 std::vector<float> weights_by(std::size_t count) {
   std::vector<float> w(2 * count);
   Gates{}(mean_product{}, matrix_view<const float>(index_rows.data(), 2, 2),
-          matrix_view<const float>(samples.data(), count, 2),
+          matrix_view<const float>(three_samples.data(), count, 2),
           matrix_view<float>(w.data(), count, 2));
   return w;
 }

@@ -28,22 +28,22 @@ train::packed_batch mixed_batch(const model::llama_config& config) {
   return batch;
 }
 
-const model::llama_config config{.dim = 48,
-                                 .hidden = 64,
-                                 .layers = 2,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .head_dim = 12,
-                                 .vocab = 60,
-                                 .context = 80};
+const model::llama_config gradient_model{.dim = 48,
+                                         .hidden = 64,
+                                         .layers = 2,
+                                         .heads = 4,
+                                         .kv_heads = 2,
+                                         .head_dim = 12,
+                                         .vocab = 60,
+                                         .context = 80};
 
 }  // namespace
 
 TEMPLATE_TEST_CASE("the gradient has the same bytes on any executor for a number of shards",
                    "[train]", simd::scalar, simd::highway_dynamic) {
   rng random(1);
-  const auto weights = train::initial_weights(config, random, 0.2F);
-  const auto batch = mixed_batch(config);
+  const auto weights = train::initial_weights(gradient_model, random, 0.2F);
+  const auto batch = mixed_batch(gradient_model);
   const auto run = [&](std::size_t shards, auto&& tasks) {
     train::batch_gradient<TestType> gradient(weights, nullptr, train::trainable::weights,
                                              {shards, 64}, tasks.concurrency());
@@ -68,8 +68,8 @@ TEMPLATE_TEST_CASE("the gradient has the same bytes on any executor for a number
 
 TEST_CASE("sequences do not see each other", "[train]") {
   rng random(1);
-  const auto weights = train::initial_weights(config, random, 0.2F);
-  const auto batch = mixed_batch(config);
+  const auto weights = train::initial_weights(gradient_model, random, 0.2F);
+  const auto batch = mixed_batch(gradient_model);
   serial_executor serial;
   train::batch_gradient<simd::scalar> gradient(weights, nullptr, train::trainable::weights, {}, 1);
   const double together = gradient.loss(batch, {}, serial).loss;

@@ -20,14 +20,14 @@ using backend = simd::highway_dynamic;
 
 namespace {
 
-const model::llama_config config{.dim = 32,
-                                 .hidden = 48,
-                                 .layers = 2,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .head_dim = 8,
-                                 .vocab = 24,
-                                 .context = 12};
+const model::llama_config joint_model{.dim = 32,
+                                      .hidden = 48,
+                                      .layers = 2,
+                                      .heads = 4,
+                                      .kv_heads = 2,
+                                      .head_dim = 8,
+                                      .vocab = 24,
+                                      .context = 12};
 
 /// softmax of the mean cosine over tau.
 struct softmax_match {
@@ -50,24 +50,24 @@ struct softmax_match {
 /// User u counts up or down; the tokens begin alike, only the embedding tells who asks.
 void two_users(std::size_t step, train::grouped_batch& batch) {
   rng random(step);
-  const auto vocab = static_cast<std::int32_t>(config.vocab);
+  const auto vocab = static_cast<std::int32_t>(joint_model.vocab);
   for (int group = 0; group < 4; ++group) {
     batch.begin_group();
     const bool up = group % 2 == 0;
     const std::array<float, 2> embedding{up ? 1.0F : 0.0F, up ? 0.0F : 1.0F};
     for (int i = 0; i < 4; ++i) {
-      const auto start = static_cast<std::int32_t>(random.below(config.vocab));
+      const auto start = static_cast<std::int32_t>(random.below(joint_model.vocab));
       batch.add(std::vector{start, (start + (up ? 1 : vocab - 1)) % vocab}, 1, embedding);
     }
   }
 }
 
-const std::vector<float> index_rows{1, 0, 0, 1};
-const matrix_view<const float> pool_index(index_rows.data(), 2, 2);
+const std::vector<float> joint_rows{1, 0, 0, 1};
+const matrix_view<const float> pool_index(joint_rows.data(), 2, 2);
 constexpr std::array sites{model::projection::q, model::projection::o, model::projection::gate,
                            model::projection::down};
 
-train::training_options<> options(std::size_t steps) {
+train::training_options<> joint_options(std::size_t steps) {
   train::training_options<> o;
   o.steps = steps;
   o.schedule = {.peak = 2e-2F, .warm_up = 10};
@@ -79,13 +79,13 @@ train::training_options<> options(std::size_t steps) {
 
 TEST_CASE("a pool learns conventions that contradict each other, one adapter cannot", "[train]") {
   rng random(1);
-  const auto weights = train::initial_weights(config, random, 0.15F);
+  const auto weights = train::initial_weights(joint_model, random, 0.15F);
   thread_pool threads(2);
-  const auto shapes = train::lora_shapes(config, 6, 6, sites);
+  const auto shapes = train::lora_shapes(joint_model, 6, 6, sites);
   std::vector pool(2, train::initial_adapter(shapes, random));  // both start as the same adapter
   const auto done =
       train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
-                                 train::leave_one_out{}, options(200), two_users, threads);
+                                 train::leave_one_out{}, joint_options(200), two_users, threads);
   REQUIRE(done);
   CHECK(done->last_loss < 0.5);
 
@@ -95,7 +95,7 @@ TEST_CASE("a pool learns conventions that contradict each other, one adapter can
   std::vector<float> gates;
   REQUIRE(
       train::adapter_weights(users, pool_index, softmax_match{}, train::leave_one_out{}, gates));
-  const auto factors = train::lora_factors::from(config, pool);
+  const auto factors = train::lora_factors::from(joint_model, pool);
   REQUIRE(factors);
   train::batch_gradient<backend> trained(weights, &*factors, train::trainable::factors, {}, 1);
   const auto& asked = users.sequences();
@@ -108,7 +108,7 @@ TEST_CASE("a pool learns conventions that contradict each other, one adapter can
 
   auto alone = train::initial_adapter(shapes, random);
   const auto control = train::train_adapter<backend>(
-      weights, alone, options(200),
+      weights, alone, joint_options(200),
       [](std::size_t step, train::packed_batch& batch) {
         train::grouped_batch grouped;
         two_users(step, grouped);
@@ -122,10 +122,11 @@ TEST_CASE("a pool learns conventions that contradict each other, one adapter can
 TEST_CASE("joint training gives the same factors on any executor", "[train]") {
   const auto run = [](auto&& tasks) {
     rng random(1);
-    const auto weights = train::initial_weights(config, random, 0.15F);
-    std::vector pool(2, train::initial_adapter(train::lora_shapes(config, 2, 2, sites), random));
+    const auto weights = train::initial_weights(joint_model, random, 0.15F);
+    std::vector pool(2,
+                     train::initial_adapter(train::lora_shapes(joint_model, 2, 2, sites), random));
     REQUIRE(train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
-                                       train::per_sample{}, options(4), two_users, tasks));
+                                       train::per_sample{}, joint_options(4), two_users, tasks));
     const auto b = pool[1].b(3);
     return std::vector<float>(b.data, b.data + b.size());
   };
@@ -136,18 +137,18 @@ TEST_CASE("joint training gives the same factors on any executor", "[train]") {
 
 TEST_CASE("embeddings and index vectors must fit", "[train]") {
   rng random(1);
-  const auto weights = train::initial_weights(config, random);
+  const auto weights = train::initial_weights(joint_model, random);
   serial_executor serial;
-  std::vector pool(3, train::initial_adapter(train::lora_shapes(config, 2, 2, sites), random));
+  std::vector pool(3, train::initial_adapter(train::lora_shapes(joint_model, 2, 2, sites), random));
   const auto unequal =
       train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
-                                 train::leave_one_out{}, options(1), two_users, serial);
+                                 train::leave_one_out{}, joint_options(1), two_users, serial);
   REQUIRE(!unequal);
   CHECK(unequal.error().text == "3 adapters and 2 index vectors");
   const std::vector<float> wide(3 * 5, 0.1F);
   const auto narrow = train::joint_pool<backend>(
       weights, std::span(pool), matrix_view<const float>(wide.data(), 3, 5), softmax_match{},
-      train::leave_one_out{}, options(1), two_users, serial);
+      train::leave_one_out{}, joint_options(1), two_users, serial);
   REQUIRE(!narrow);
   CHECK(narrow.error().text ==
         "training step 0 (batch of 0 sequences, 0 rows): 16 embeddings have 32 numbers, index "

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::array some{projection::v, projection::down};
 
-std::string problem(const std::vector<adapter::lora_adapter<float>>& adapters) {
+std::string refused(const std::vector<adapter::lora_adapter<float>>& adapters) {
   const auto made = train::lora_factors::from(oracle::config(true), adapters);
   return made ? "" : made.error().text;
 }
@@ -61,19 +61,19 @@ TEST_CASE("adapters that cannot be trained together are refused by name", "[trai
   const auto config = oracle::config(true);
   const auto shapes = train::lora_shapes(config, 2, 4, some);
   using adapters = std::vector<adapter::lora_adapter<float>>;
-  CHECK(problem({}) == "no adapter to train");
-  CHECK(problem(adapters(2, adapter::lora_adapter<float>(shapes))).empty());
+  CHECK(refused({}) == "no adapter to train");
+  CHECK(refused(adapters(2, adapter::lora_adapter<float>(shapes))).empty());
   auto other = shapes;
   other[1].scale = 9;
-  CHECK(problem({adapter::lora_adapter<float>(shapes), adapter::lora_adapter<float>(other)}) ==
+  CHECK(refused({adapter::lora_adapter<float>(shapes), adapter::lora_adapter<float>(other)}) ==
         "adapter 1 and adapter 0 differ in sites, ranks or scales");
   other = shapes;
   other[0].module = "model.layers.9.self_attn.v_proj";
-  CHECK(problem({adapter::lora_adapter<float>(other)}) ==
+  CHECK(refused({adapter::lora_adapter<float>(other)}) ==
         "model.layers.9.self_attn.v_proj: no such module in the model");
   other = shapes;
   other[0].out = 13;
-  CHECK(problem({adapter::lora_adapter<float>(other)}) ==
+  CHECK(refused({adapter::lora_adapter<float>(other)}) ==
         "model.layers.0.self_attn.v_proj: the adapter is for (13, 20) with rank 2, the model has "
         "(12, 20)");
 }

@@ -18,14 +18,14 @@ using backend = simd::highway_dynamic;
 
 namespace {
 
-const model::llama_config config{.dim = 32,
-                                 .hidden = 48,
-                                 .layers = 2,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .head_dim = 8,
-                                 .vocab = 24,
-                                 .context = 12};
+const model::llama_config walk_model{.dim = 32,
+                                     .hidden = 48,
+                                     .layers = 2,
+                                     .heads = 4,
+                                     .kv_heads = 2,
+                                     .head_dim = 8,
+                                     .vocab = 24,
+                                     .context = 12};
 
 /// Counting up by `stride` from a random start.
 struct counting {
@@ -34,16 +34,16 @@ struct counting {
   void operator()(std::size_t step, train::packed_batch& batch) const {
     rng random(step);
     for (int i = 0; i < 16; ++i) {
-      std::vector<std::int32_t> tokens{static_cast<std::int32_t>(random.below(config.vocab))};
+      std::vector<std::int32_t> tokens{static_cast<std::int32_t>(random.below(walk_model.vocab))};
       for (int j = 0; j < 7; ++j) {
-        tokens.push_back((tokens.back() + stride) % static_cast<std::int32_t>(config.vocab));
+        tokens.push_back((tokens.back() + stride) % static_cast<std::int32_t>(walk_model.vocab));
       }
       batch.add(tokens, 1);
     }
   }
 };
 
-train::training_options<> options(std::size_t steps) {
+train::training_options<> walk_options(std::size_t steps) {
   train::training_options<> o;
   o.steps = steps;
   o.schedule = {.peak = 1e-2F, .warm_up = 10};
@@ -55,11 +55,12 @@ train::training_options<> options(std::size_t steps) {
 
 TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train]") {
   rng random(1);
-  auto weights = train::initial_weights(config, random);
+  auto weights = train::initial_weights(walk_model, random);
   thread_pool threads(2);
   double accuracy = 0;
   const auto watch = [&](const train::training_progress& p) { accuracy = p.accuracy; };
-  const auto report = train::pretrain<backend>(weights, options(120), counting{1}, threads, watch);
+  const auto report =
+      train::pretrain<backend>(weights, walk_options(120), counting{1}, threads, watch);
   REQUIRE(report);
   CHECK(report->steps == 120);
   CHECK(report->rows == 120 * 16 * 7);
@@ -70,9 +71,9 @@ TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train
   using model::projection;
   constexpr std::array sites{projection::q, projection::v, projection::o, projection::up,
                              projection::down};
-  auto learned = train::initial_adapter(train::lora_shapes(config, 4, 8, sites), random);
-  const auto down =
-      train::train_adapter<backend>(weights, learned, options(150), counting{23}, threads, watch);
+  auto learned = train::initial_adapter(train::lora_shapes(walk_model, 4, 8, sites), random);
+  const auto down = train::train_adapter<backend>(weights, learned, walk_options(150), counting{23},
+                                                  threads, watch);
   REQUIRE(down);
   CHECK(accuracy > 0.9);
   CHECK(down->last_loss < 0.4);
@@ -82,8 +83,8 @@ TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train
 TEST_CASE("the same seed and shards give the same weights on any executor", "[train]") {
   const auto run = [](auto&& tasks) {
     rng random(1);
-    auto weights = train::initial_weights(config, random);
-    REQUIRE(train::pretrain<backend>(weights, options(5), counting{1}, tasks));
+    auto weights = train::initial_weights(walk_model, random);
+    REQUIRE(train::pretrain<backend>(weights, walk_options(5), counting{1}, tasks));
     return weights.hash();
   };
   const std::string serial = run(serial_executor{});
@@ -93,9 +94,9 @@ TEST_CASE("the same seed and shards give the same weights on any executor", "[tr
 
 TEST_CASE("a run stops where its progress says so", "[train]") {
   rng random(1);
-  auto weights = train::initial_weights(config, random);
+  auto weights = train::initial_weights(walk_model, random);
   serial_executor serial;
-  const auto report = train::pretrain<backend>(weights, options(50), counting{1}, serial,
+  const auto report = train::pretrain<backend>(weights, walk_options(50), counting{1}, serial,
                                                [](const auto& p) { return p.step < 2; });
   REQUIRE(report);
   CHECK(report->steps == 3);
@@ -104,12 +105,12 @@ TEST_CASE("a run stops where its progress says so", "[train]") {
 TEST_CASE("a broken run says at which step, and leaves the weights of the step before", "[train]") {
   rng random(1);
   serial_executor serial;
-  auto weights = train::initial_weights(config, random);
+  auto weights = train::initial_weights(walk_model, random);
   auto reference = weights;
-  REQUIRE(train::pretrain<backend>(reference, options(3), counting{1}, serial,
+  REQUIRE(train::pretrain<backend>(reference, walk_options(3), counting{1}, serial,
                                    [](const auto& p) { return p.step < 1; }));
   const auto bad = train::pretrain<backend>(
-      weights, options(3),
+      weights, walk_options(3),
       [&](std::size_t step, train::packed_batch& batch) {
         if (step < 2) return counting{1}(step, batch);
         batch.add(std::vector<std::int32_t>{1, 24}, 1);
@@ -123,17 +124,17 @@ TEST_CASE("a broken run says at which step, and leaves the weights of the step b
   CHECK(weights.hash() == reference.hash());
 
   weights.matrices()[5] = std::numeric_limits<float>::quiet_NaN();
-  const auto nan = train::pretrain<backend>(weights, options(3), counting{1}, serial);
+  const auto nan = train::pretrain<backend>(weights, walk_options(3), counting{1}, serial);
   REQUIRE(!nan);
   CHECK(nan.error().text.find("training step 0 (batch of 16 sequences, 112 rows): loss is") == 0);
 }
 
 TEST_CASE("an adapter of another model is not trained", "[train]") {
-  const model::llama_weights<float> weights(config);
+  const model::llama_weights<float> weights(walk_model);
   adapter::lora_adapter<float> foreign({{"transformer.h.0.attn.c_attn", 96, 32, 2, 1.0F}});
   serial_executor serial;
   const auto report =
-      train::train_adapter<backend>(weights, foreign, options(1), counting{1}, serial);
+      train::train_adapter<backend>(weights, foreign, walk_options(1), counting{1}, serial);
   REQUIRE(!report);
   CHECK(report.error().text == "transformer.h.0.attn.c_attn: no such module in the model");
 }
