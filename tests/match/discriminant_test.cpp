@@ -76,7 +76,23 @@ TEST_CASE("what cannot be fitted is refused") {
   const matrix_view<const float> rows(c.rows.data(), 10, 4);
   const auto text = [](const auto& r) { return r ? std::string("fitted") : r.error().text; };
   CHECK(text(match::fit_discriminant(rows, c.task, 2, 1)) ==
-        "2 directions from 2 tasks; there are at most tasks - 1");
+        "2 directions from 2 tasks and embeddings of length 4; there are at most tasks - 1, and as "
+        "many as elements");
+  const std::vector<std::size_t> each{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  CHECK(text(match::fit_discriminant(rows, each, 5, 1)) ==
+        "5 directions from 10 tasks and embeddings of length 4; there are at most tasks - 1, and "
+        "as many as elements");
+  CHECK(match::fit_discriminant(rows, each, 4, 1));
+  CHECK(text(match::fit_discriminant({rows.data, 10, 0}, c.task, 1, 1)) ==
+        "10 embeddings of length 0 in 1 parts, and 10 task numbers");
+  CHECK(text(match::fit_discriminant(rows, std::vector<std::size_t>(10, ~std::size_t{0}), 1, 1)) ==
+        "task number 18446744073709551615 among 10 samples");
+  CHECK(text(match::fit_discriminant(rows, c.task, 1, 1, -1)) ==
+        "shrinkage is -1.000000, needs 0 or more");
+  std::vector<float> large = c.rows;
+  large[5] = 1e30F;
+  CHECK(text(match::fit_discriminant({large.data(), 10, 4}, c.task, 1, 1)) ==
+        "the embeddings are too large");
   CHECK(text(match::fit_discriminant(rows, std::vector<std::size_t>(10, 1), 1, 1)) ==
         "task 0 of 2 has no sample");
   CHECK(text(match::fit_discriminant(rows, c.task, 1, 3)) ==

@@ -21,7 +21,8 @@ namespace crayon::match {
 /// covariance within tasks. `embeddings` (n, D), `task` (n) numbered from 0, `parts` equal parts of
 /// an embedding, each with a scale of its own; `shrinkage` times a part's mean variance is added to
 /// its diagonal (Friedman 1989), so that n may be smaller than D. At most tasks - 1 directions
-/// carry anything. Errors: fewer than 2 tasks, a task without samples, a value that is not finite.
+/// carry anything. Errors: fewer than 2 tasks, a task without samples, more directions than there
+/// can be, a value that is not finite or whose square is not.
 [[nodiscard]] inline result<index_space> fit_discriminant(matrix_view<const float> embeddings,
                                                           std::span<const std::size_t> task,
                                                           std::size_t directions, std::size_t parts,
@@ -29,16 +30,21 @@ namespace crayon::match {
   using matrix = Eigen::MatrixXf;
   const auto rows = static_cast<Eigen::Index>(embeddings.rows);
   const auto dim = static_cast<Eigen::Index>(embeddings.cols);
-  std::vector<std::size_t> count;
-  for (const std::size_t t : task) {
-    if (t >= count.size()) count.resize(t + 1);
-    ++count[t];
-  }
-  if (task.size() != embeddings.rows || parts == 0 || embeddings.cols % parts != 0) {
+  if (task.size() != embeddings.rows || embeddings.cols == 0 || parts == 0 ||
+      embeddings.cols % parts != 0) {
     return error{errc::bad_shape, std::to_string(embeddings.rows) + " embeddings of length " +
                                       std::to_string(embeddings.cols) + " in " +
                                       std::to_string(parts) + " parts, and " +
                                       std::to_string(task.size()) + " task numbers"};
+  }
+  std::vector<std::size_t> count;
+  for (const std::size_t t : task) {
+    if (t >= task.size()) {  // fewer samples than tasks
+      return error{errc::bad_value, "task number " + std::to_string(t) + " among " +
+                                        std::to_string(task.size()) + " samples"};
+    }
+    if (t >= count.size()) count.resize(t + 1);
+    ++count[t];
   }
   for (std::size_t t = 0; t < count.size(); ++t) {
     if (count[t] == 0) {
@@ -46,10 +52,16 @@ namespace crayon::match {
                                         std::to_string(count.size()) + " has no sample"};
     }
   }
-  if (count.size() < 2 || directions == 0 || directions >= count.size()) {
-    return error{errc::bad_value, std::to_string(directions) + " directions from " +
-                                      std::to_string(count.size()) +
-                                      " tasks; there are at most tasks - 1"};
+  if (count.size() < 2 || directions == 0 || directions >= count.size() ||
+      directions > embeddings.cols) {
+    return error{errc::bad_value,
+                 std::to_string(directions) + " directions from " + std::to_string(count.size()) +
+                     " tasks and embeddings of length " + std::to_string(embeddings.cols) +
+                     "; there are at most tasks - 1, and as many as elements"};
+  }
+  if (!(shrinkage >= 0)) {
+    return error{errc::bad_value,
+                 "shrinkage is " + std::to_string(shrinkage) + ", needs 0 or more"};
   }
   using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   matrix x = Eigen::Map<const row_major, 0, Eigen::OuterStride<>>(
@@ -82,6 +94,7 @@ namespace crayon::match {
   const Eigen::JacobiSVD<matrix> svd(whitened, Eigen::ComputeThinU);
   const auto kept = static_cast<Eigen::Index>(directions);
   const row_major projection = svd.matrixU().leftCols(kept).transpose() * whitening;
+  if (!projection.allFinite()) return error{errc::bad_value, "the embeddings are too large"};
   index_space space;
   space.centre.assign(centre.data(), centre.data() + dim);
   space.projection.assign(projection.data(), projection.data() + projection.size());
