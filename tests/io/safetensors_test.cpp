@@ -140,6 +140,19 @@ TEST_CASE("a header that does not fit its file is refused, with both values") {
   CHECK(error_of(dir, file_of(R"({"__metadata__":[]})")) == ": __metadata__ is not a JSON object");
 }
 
+TEST_CASE("a header nested too deeply is refused before anything is done with it") {
+  const scratch dir;
+  const std::size_t deep = 200000;
+  const std::string header = "{\"a\": {\"dtype\": \"F32\", \"shape\": [" + std::string(deep, '[') +
+                             std::string(deep, ']') + "], \"data_offsets\": [0, 0]}}";
+  const std::uint64_t length = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &length, 8);
+  put(dir / "f", bytes + header);
+  CHECK(io::safetensors::open(dir / "f").error().text ==
+        (dir / "f") + ": the safetensors header is nested too deeply");
+}
+
 TEST_CASE("tensors that overlap, leave gaps or share a name are refused") {
   const scratch dir;
   const auto t = [](const char* name, int first, int last) {

@@ -237,6 +237,8 @@ TEST_CASE("requests that are wrong are refused in one sentence", "[serve]") {
       {"", 400, "not valid JSON"},
       {"{\"messages\":", 400, "not valid JSON"},
       {"[1]", 400, "an object"},
+      {"{\"messages\":[" + std::string(2000, '[') + std::string(2000, ']') + "]}", 400,
+       "not valid JSON"},
       {"{}", 400, "'messages' is null"},
       {R"({"messages":[]})", 400, "'messages' is []"},
       {R"({"messages":["hi"]})", 400, "'messages' is \"hi\""},

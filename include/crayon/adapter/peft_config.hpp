@@ -15,6 +15,7 @@
 
 #include <crayon/adapter/scaling.hpp>
 #include <crayon/core/result.hpp>
+#include <crayon/io/json.hpp>
 
 namespace crayon::adapter {
 
@@ -100,7 +101,7 @@ template <class T>
 [[nodiscard]] inline result<peft_info> parse_peft_config(const std::string& path,
                                                          std::string_view text) {
   namespace pj = peft_json;
-  const auto config = pj::json::parse(text.begin(), text.end(), nullptr, false);
+  const auto config = io::parse_json<pj::json>(text);
   if (!config.is_object()) return error{errc::bad_format, path + ": not a JSON object"};
   const auto value = [&](std::string_view key) {
     const auto at = config.find(std::string(key));

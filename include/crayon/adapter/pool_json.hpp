@@ -17,6 +17,7 @@
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/core/hash.hpp>
 #include <crayon/core/result.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/io/safetensors.hpp>
 
 namespace crayon::adapter {
@@ -75,7 +76,7 @@ using nlohmann::json;
 
 /// Nothing if the text is not what `sites_text` writes.
 [[nodiscard]] inline std::optional<std::vector<site_shape>> sites_of(const std::string& text) {
-  const json sites = json::parse(text, nullptr, false);
+  const json sites = io::parse_json(text);
   if (!sites.is_array()) return std::nullopt;
   std::vector<site_shape> shapes;
   for (const auto& s : sites) {
@@ -91,7 +92,7 @@ using nlohmann::json;
 }
 
 [[nodiscard]] inline std::optional<std::vector<std::string>> names_of(const std::string& text) {
-  const json names = json::parse(text, nullptr, false);
+  const json names = io::parse_json(text);
   if (!names.is_array()) return std::nullopt;
   std::vector<std::string> list;
   for (const auto& n : names) {

@@ -11,6 +11,7 @@
 
 #include <crayon/core/result.hpp>
 #include <crayon/io/file.hpp>
+#include <crayon/io/json.hpp>
 
 namespace crayon::io {
 
@@ -34,7 +35,7 @@ class hf_config_reader {
  public:
   [[nodiscard]] static result<hf_llama_config> read(const std::string& path) {
     CRAYON_TRY(const std::string text, read_text(path));
-    auto json = nlohmann::json::parse(text, nullptr, false);
+    auto json = parse_json(text);
     if (!json.is_object()) return error{errc::bad_format, path + ": not a JSON object"};
     return hf_config_reader(path, std::move(json)).llama();
   }

@@ -14,6 +14,7 @@
 
 #include <crayon/core/result.hpp>
 #include <crayon/io/file.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/io/safetensors.hpp>
 
 namespace crayon::io {
@@ -34,7 +35,7 @@ class hf_shards {
     const std::string index_path = directory + "/model.safetensors.index.json";
     auto text = read_text(index_path);
     if (!text) return single.error();  // neither: the usual file is the one to name
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    const auto json = parse_json(*text);
     if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
       return error{errc::bad_format, index_path + ": has no weight_map"};
     }

@@ -22,6 +22,7 @@
 #include <crayon/core/result.hpp>
 #include <crayon/core/view.hpp>
 #include <crayon/io/file.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/io/tensor.hpp>
 
 namespace crayon::io {
@@ -117,6 +118,9 @@ inline constexpr std::size_t longest = 100'000'000;  ///< the reference reader's
 
 /// The header as JSON; names that occur twice are an error, as they are for the reference reader.
 [[nodiscard]] inline result<nlohmann::json> parse(const std::string& path, std::string_view text) {
+  if (!is_shallow_json(text)) {
+    return error{errc::bad_format, path + ": the safetensors header is nested too deeply"};
+  }
   std::vector<std::string> names;
   const auto note = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& key) {
     if (depth == 1 && event == nlohmann::json::parse_event_t::key) {

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include <crayon/concepts.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/serve/chat_message.hpp>
 
 namespace crayon::serve {
@@ -159,7 +160,7 @@ using json = nlohmann::json;
                                                           std::string_view model,
                                                           const request_limits& limits) {
   using detail::json;
-  const json body = json::parse(text, nullptr, false);
+  const json body = io::parse_json(text);
   if (body.is_discarded()) return error{errc::bad_format, "the body is not valid JSON"};
   if (!body.is_object()) return detail::bad_field("body", body, "an object");
   if (const json* value = detail::field(body, "model")) {

@@ -12,6 +12,7 @@
 
 #include <crayon/concepts.hpp>
 #include <crayon/core/utf8.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/serve/sse.hpp>
 #include <crayon/serve/transport.hpp>
 
@@ -85,7 +86,7 @@ class response_reader {
       return network("the stream ended after " + std::to_string(events_.count()) +
                      " events without [DONE]: the answer is truncated");
     }
-    const auto body = nlohmann::json::parse(body_, nullptr, false);
+    const auto body = io::parse_json(body_);
     if (head.status != 200) {
       const auto message = error_message(body);
       return network("HTTP " + std::to_string(head.status) + ", " +
@@ -122,7 +123,7 @@ class response_reader {
       done_ = true;
       return false;
     }
-    const auto body = nlohmann::json::parse(event.data, nullptr, false);
+    const auto body = io::parse_json(event.data);
     if (body.is_discarded()) {
       failure_ = network("event " + std::to_string(events_.count()) +
                          " is malformed JSON: " + excerpt(event.data));

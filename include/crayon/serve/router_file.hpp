@@ -12,6 +12,7 @@
 
 #include <crayon/core/result.hpp>
 #include <crayon/io/file.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/router/rules.hpp>
 
 namespace crayon::serve {
@@ -77,7 +78,7 @@ inline constexpr std::string_view router_format = "crayon-router-1";
 
 [[nodiscard]] inline result<router_file> read_router(const std::string& path) {
   CRAYON_TRY(const std::string text, io::read_text(path));
-  const auto body = nlohmann::json::parse(text, nullptr, false);
+  const auto body = io::parse_json(text);
   if (body.is_discarded()) return error{errc::bad_format, path + ": malformed JSON"};
   auto file = detail::router_from(body);
   if (!file) return error{file.error().code, path + ": " + file.error().text};
