@@ -206,6 +206,52 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
   CHECK(begun->scope_distance == Approx(entropy));
 }
 
+TEST_CASE("errors of the model are projected into the pool's space", "[engine]") {
+  struct by_errors : tiny_config {
+    using embedding = crayon::match::error_pooling;
+  };
+  auto device = device_engine<by_errors>::make(test::tiny_weights(1), {});
+  REQUIRE(device);
+  const auto& weights = device->base().weights;
+  const std::size_t dim = weights.config().dim, width = 5;
+  rng random(8);
+  match::index_space space;
+  for (std::size_t j = 0; j < 3 * dim; ++j) space.centre.push_back(0.1F * random.normal());
+  for (std::size_t j = 0; j < width * 3 * dim; ++j) space.projection.push_back(random.normal());
+  std::vector<float> index(3 * width);
+  std::vector<adapter::lora_adapter<float>> adapters;
+  for (std::size_t k = 0; k < 3; ++k) {
+    adapters.push_back(test::tiny_adapter(weights.config(), 50 + k));
+    index[k * width + k] = 1;
+  }
+  const auto pool =
+      adapter::pool<float>::build(adapters, {index.data(), 3, width}, info([&](auto& i) {
+                                    i.tau = 0.2F;
+                                    i.embedding = "error_pooling";
+                                    i.centre = space.centre;
+                                    i.projection = space.projection;
+                                  }));
+  REQUIRE(pool);
+  const auto made = device->customize(*pool, samples);
+  REQUIRE(made);
+
+  session s(weights);
+  std::vector<float> rows(samples.size() * width), raw(3 * dim);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, samples[i]);
+    match::embed<match::error_pooling>(s, ids.ids, ids.prompt_tokens, raw);
+    space.place(raw, std::span(rows).subspan(i * width, width));
+  }
+  const auto expected =
+      match::cosine_softmax{0.2F}.weights(pool->index(), {rows.data(), samples.size(), width});
+  for (std::size_t k = 0; k < 3; ++k) CHECK(made->weights[k] == Approx(expected[k]));
+  CHECK(device->begin("9+9=")->scope_distance > 0);
+
+  const auto other = test::tiny_pool(weights);  // of mean_pooling: no projection, 2 dim
+  CHECK(device->customize(other, samples).error().text ==
+        "the pool's index vectors are for embeddings of length 32, this engine's embeddings 48");
+}
+
 TEST_CASE("every blend policy and distance fits the engine", "[engine]") {
   struct kept_apart : tiny_config {
     using blend = crayon::blend::activations;

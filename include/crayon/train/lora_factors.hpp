@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/adapter/scaling.hpp>
 #include <crayon/core/aligned.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/core/rng.hpp>
@@ -146,7 +147,8 @@ class lora_factors {
   for (std::size_t layer = 0; layer < config.layers; ++layer) {
     for (const auto p : projections) {
       shapes.push_back({model::llama_config::module(model::llama_config::site(layer, p)),
-                        config.out(p), config.in(p), rank, alpha / static_cast<float>(rank)});
+                        config.out(p), config.in(p), rank,
+                        adapter::lora_scale(double{alpha}, rank, false)});
     }
   }
   return shapes;
