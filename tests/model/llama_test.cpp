@@ -186,6 +186,37 @@ TEST_CASE("threads split large layers and change nothing", "[model]") {
   CHECK(relative_distance(all_logits(s, ids, model::no_delta{}, threads), want) < 1e-6);
 }
 
+TEMPLATE_LIST_TEST_CASE("a prediction error is the head's row minus its expectation", "[model]",
+                        every_backend) {
+  const auto config = small_config();
+  const auto weights = random_weights<float>(config, 5);
+  const std::vector<std::int32_t> ids{1, 7, 49, 0, 12};
+  llama_session<TestType, float> s(weights), t(weights);
+  std::vector<std::vector<double>> expected;
+  s.for_each_logits(ids, [&](std::size_t i, std::span<float> logits) {
+    if (i + 1 == ids.size()) return;
+    std::vector<double> p(logits.begin(), logits.end()), error(config.dim);
+    double sum = 0;
+    for (double& x : p) sum += x = std::exp(x);
+    for (std::size_t v = 0; v < config.vocab; ++v) {
+      const double part = (static_cast<std::size_t>(ids[i + 1]) == v ? 1 : 0) - p[v] / sum;
+      for (std::size_t j = 0; j < config.dim; ++j) {
+        error[j] += part * double{weights.head()(v, j)};
+      }
+    }
+    expected.push_back(error);
+  });
+  std::size_t seen = 0;
+  t.for_each_hidden(ids, [&](std::size_t i, std::span<const float> hidden) {
+    if (i + 1 == ids.size()) return;
+    std::vector<float> error(config.dim);
+    t.prediction_error(hidden, ids[i + 1], error);
+    CHECK(relative_distance(error, expected[i]) < 1e-5);
+    ++seen;
+  });
+  CHECK(seen == 4);
+}
+
 TEST_CASE("rewinding forgets what came after", "[model]") {
   const auto weights = random_weights<float>(small_config());
   llama_session<simd::scalar, float> s(weights), fresh(weights);
