@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <crayon/core/element.hpp>
@@ -87,6 +88,10 @@ concept executor = requires(X& x, void (*task)(std::size_t)) {
   { x.concurrency() } -> std::convertible_to<std::size_t>;  // threads that may run tasks
   x.parallel_for(std::size_t{}, task);                      // task(0) ... task(n-1), then returns
 };
+
+/// An executor, as a forwarding reference takes it.
+template <class X>
+concept executor_reference = executor<std::remove_reference_t<X>>;
 
 /// The kernels for one element type of the stored operand; activations are always f32.
 template <class B, class E>

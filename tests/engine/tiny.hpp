@@ -17,6 +17,7 @@ namespace crayon::test {
 
 struct tiny_config : engine::default_config {
   using tokenizer = crayon::tokenizer::byte_tokenizer;
+  using embedding = crayon::match::mean_pooling;
 };
 
 inline model::llama_weights<float> tiny_weights(std::uint64_t seed, std::size_t context = 96) {

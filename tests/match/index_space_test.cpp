@@ -43,3 +43,15 @@ TEST_CASE("what is not known stays at the centre") {
   CHECK(f[0] == Approx(0.6));
   CHECK(f[1] == Approx(0.8));
 }
+
+TEST_CASE("centroids are mean directions") {
+  const std::vector<float> rows{3, 0, 0, 4, 0, -2};
+  const std::vector<std::size_t> group{0, 0, 2};
+  const auto made = match::centroids({rows.data(), 3, 2}, group, 3);
+  CHECK(made[0] == Approx(0.6));
+  CHECK(made[1] == Approx(0.8));
+  CHECK(made[2] == 0);
+  CHECK(made[3] == 0);
+  CHECK(made[4] == 0);
+  CHECK(made[5] == -1);
+}

@@ -84,13 +84,13 @@ template <element E>
   return error{errc::bad_format, file.path() + ": a pool without factors"};
 }
 
-/// Loads a pool whose factors are stored as E: copied, so that the file may go. Every size, every
-/// value and the checksum are checked.
+/// Loads a pool whose factors are stored as E, or as anything where E is f32: copied, so that the
+/// file may go. Every size, every value and the checksum are checked.
 template <element E>
 [[nodiscard]] result<pool<E>> load_pool(const std::string& path) {
   CRAYON_TRY(const io::safetensors file, io::safetensors::open(path));
   CRAYON_TRY(const dtype stored, pool_dtype(file));
-  if (stored != dtype_of<E>) {
+  if (stored != dtype_of<E> && dtype_of<E> != dtype::f32) {  // widening loses nothing
     return error{errc::mismatch, path + ": factors are " + std::string(name(stored)) +
                                      ", asked for " + std::string(name(dtype_of<E>))};
   }

@@ -27,7 +27,7 @@ struct default_config {
   using element = float;          ///< of the model's matrices
   using adapter_element = float;  ///< of the pool and of the blended adapter
   using tokenizer = crayon::tokenizer::llama2c_tokenizer;
-  using embedding = crayon::match::mean_pooling;
+  using embedding = crayon::match::error_pooling;
   using matcher = crayon::match::cosine_softmax;
   using blend = crayon::blend::concat;
   using scope_distance = crayon::engine::weight_distance;

@@ -126,31 +126,29 @@ inline void pool_hidden(matrix_view<const float> hidden, std::size_t prompt_toke
   pooling.finish();
 }
 
-/// Feeds one pass over `tokens` (prompt, then completion) to `poolings` of one policy, each of
-/// which sees the tokens below its own limit. `session` is anything that yields hidden states, such
-/// as `model::llama_session`: for_each_hidden(tokens, visit, more...) calls visit(i, state (dim)),
-/// for_each_state(tokens, first, visit, more...) calls visit(i, state, error), the error empty
-/// before `first` and at the last token. `more` is a delta and an executor, if wanted.
+/// Feeds one pass over `tokens` (prompt, then completion) to a pooling of all of them and, unless
+/// null, to one of the prompt alone. `session` is anything that yields hidden states, such as
+/// `model::llama_session`: for_each_hidden(tokens, visit, more...) calls visit(i, state (dim)), and
+/// prediction_error(state, next, error (dim)) tells how wrong the model is about the next token.
+/// `more` is a delta and an executor, if wanted.
 template <class Pooling, class Session, class... More>
 void pool_states(Session& session, std::span<const std::int32_t> tokens, std::size_t prompt_tokens,
                  Pooling& of_all, Pooling* of_prompt, More&&... more) {
   session.reset();
-  const auto add = [&](std::size_t i, std::span<const float> state) {
-    of_all.add(i, state);
-    if (of_prompt != nullptr && i < prompt_tokens) of_prompt->add(i, state);
-  };
-  if constexpr (Pooling::uses_errors) {
-    const std::size_t first = prompt_tokens == 0 ? 0 : prompt_tokens - 1;
-    session.for_each_state(
-        tokens, first,
-        [&](std::size_t i, std::span<const float> state, std::span<const float> error) {
-          add(i, state);
-          if (!error.empty()) of_all.add_error(i, error);
-        },
-        std::forward<More>(more)...);
-  } else {
-    session.for_each_hidden(tokens, add, std::forward<More>(more)...);
-  }
+  std::vector<float> error;
+  session.for_each_hidden(
+      tokens,
+      [&](std::size_t i, std::span<const float> state) {
+        of_all.add(i, state);
+        if (of_prompt != nullptr && i < prompt_tokens) of_prompt->add(i, state);
+        if constexpr (Pooling::uses_errors) {
+          if (i + 1 < prompt_tokens || i + 1 >= tokens.size()) return;
+          error.resize(state.size());
+          session.prediction_error(state, tokens[i + 1], error);
+          of_all.add_error(i, error);
+        }
+      },
+      std::forward<More>(more)...);
   session.reset();
   of_all.finish();
   if (of_prompt != nullptr) of_prompt->finish();

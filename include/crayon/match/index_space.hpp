@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <crayon/core/config.hpp>
+#include <crayon/core/view.hpp>
 #include <crayon/match/embedding.hpp>
 
 namespace crayon::match {
@@ -51,5 +52,22 @@ struct index_space {
     place(embedding, embedding.size(), f);
   }
 };
+
+/// The mean direction of the rows (n, d) of each of `count` groups, (count, d): unit vectors, zero
+/// for a group without rows. `group` (n) numbers them from 0.
+[[nodiscard]] inline std::vector<float> centroids(matrix_view<const float> rows,
+                                                  std::span<const std::size_t> group,
+                                                  std::size_t count) {
+  CRAYON_ASSERT(group.size() == rows.rows);
+  std::vector<float> made(count * rows.cols);
+  for (std::size_t i = 0; i < rows.rows; ++i) {
+    CRAYON_ASSERT(group[i] < count);
+    for (std::size_t j = 0; j < rows.cols; ++j) made[group[i] * rows.cols + j] += rows.row(i)[j];
+  }
+  for (std::size_t g = 0; g < count; ++g) {
+    normalise(std::span(made).subspan(g * rows.cols, rows.cols));
+  }
+  return made;
+}
 
 }  // namespace crayon::match

@@ -21,10 +21,6 @@
 
 namespace crayon::model {
 
-/// An executor, as a forwarding reference takes it.
-template <class X>
-concept executor_reference = executor<std::remove_reference_t<X>>;
-
 /// One sequence of tokens on its way through a model. The weights outlive it. It allocates when it
 /// is constructed, and once more when it first meets a delta of a larger rank.
 template <kernel_backend B, element E>
@@ -149,36 +145,14 @@ class llama_session {
     }
   }
 
-  /// Calls visit(i, hidden, error) for each of the next tokens: the state (dim) after the final
-  /// norm and, from token `first` on and where another token follows, the model's error (dim) on
-  /// that one: e(next) - sum_v p(v) e(v), e the rows of the head; elsewhere the error is empty.
-  template <class Visit, adapter_delta D = no_delta, executor_reference X = serial_executor>
-    requires std::is_invocable_v<Visit&, std::size_t, std::span<const float>,
-                                 std::span<const float>>
-  void for_each_state(std::span<const std::int32_t> tokens, std::size_t first, Visit&& visit,
-                      const D& delta = {}, X&& threads = X{}) {
-    std::vector<float> error(config().dim);
-    for (std::size_t i = 0; i < tokens.size(); i += max_batch_) {
-      const auto batch = tokens.subspan(i, std::min(max_batch_, tokens.size() - i));
-      layers(batch, delta, threads);
-      const matrix_view<float> hidden = view(h_, batch.size(), config().dim);
-      for (std::size_t t = 0; t < batch.size(); ++t) {
-        normalise(t, hidden.row(t));
-        const std::span<const float> state(hidden.row(t), config().dim);
-        if (i + t < first || i + t + 1 >= tokens.size()) {
-          visit(i + t, state, std::span<const float>());
-          continue;
-        }
-        multiply(weights_->head(), hidden.rows_from(t, 1), logits(1), false, threads);
-        float* p = logits(1).row(0);
-        B::softmax(p, config().vocab);
-        for (std::size_t v = 0; v < config().vocab; ++v) p[v] = -p[v];
-        p[static_cast<std::size_t>(tokens[i + t + 1])] += 1;
-        B::gemv_t(weights_->head(), p, error.data());
-        visit(i + t, state, std::span<const float>(error));
-      }
-      std::copy_n(hidden.row(batch.size() - 1), config().dim, hidden_.begin());
-    }
+  /// Of a state (dim) after the final norm: e(next) - sum_v p(v) e(v), e the rows of the head,
+  /// which is minus the gradient of the loss of `next` by the state. Overwrites the last logits.
+  void prediction_error(std::span<const float> hidden, std::int32_t next, std::span<float> error) {
+    B::gemv(weights_->head(), hidden.data(), logits_.data());
+    B::softmax(logits_.data(), config().vocab);
+    for (std::size_t v = 0; v < config().vocab; ++v) logits_[v] = -logits_[v];
+    logits_[static_cast<std::size_t>(next)] += 1;
+    B::gemv_t(weights_->head(), static_cast<const float*>(logits_.data()), error.data());
   }
 
  private:

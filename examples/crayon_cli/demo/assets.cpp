@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: MIT
+#include "assets.hpp"
+
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/engine/sample.hpp>
+#include <crayon/match/cosine_softmax.hpp>
+#include <crayon/match/discriminant.hpp>
+#include <crayon/model/hf_llama.hpp>
+#include <crayon/router/threshold.hpp>
+#include <crayon/serve/router_file.hpp>
+#include <crayon/tokenizer/bpe_trainer.hpp>
+#include <crayon/train/initialise.hpp>
+#include <crayon/train/joint_pool.hpp>
+#include <crayon/train/pretrain.hpp>
+
+#include "evaluate.hpp"
+#include "user.hpp"
+
+namespace crayon::demo {
+namespace {
+
+using cli::backend;
+using cli::weights;
+using tokenizer::llama2c_tokenizer;
+
+constexpr std::size_t vocabulary = 768;
+constexpr std::size_t pool_rank = 2;
+constexpr float pool_tau = 0.05F;
+constexpr std::array every_linear{
+    model::projection::q,    model::projection::k,  model::projection::v,   model::projection::o,
+    model::projection::gate, model::projection::up, model::projection::down};
+
+model::llama_config shape_of(bool server) {
+  model::llama_config c;
+  c.dim = server ? 256 : 128;
+  c.hidden = server ? 704 : 352;
+  c.layers = 5;
+  c.heads = server ? 8 : 4;
+  c.kv_heads = server ? 4 : 2;
+  c.head_dim = 32;
+  c.vocab = vocabulary;
+  c.context = 64;
+  return c;
+}
+
+engine::encoded_sample encode(const llama2c_tokenizer& tokens, const sample& s) {
+  return engine::encode_sample(tokens, {s.prompt, s.completion});
+}
+
+/// A bar on a terminal, and a line every so many steps elsewhere.
+class training_log {
+ public:
+  training_log(std::string what, std::size_t steps)
+      : what_(std::move(what)), steps_(steps), bar_(what_) {}
+
+  void operator()(const train::training_progress& p) {
+    mean_ = p.step == 0 ? p.loss : 0.98 * mean_ + 0.02 * p.loss;
+    char note[96];
+    std::snprintf(note, sizeof note, "loss %.3f, %.0f tokens/s", mean_, p.tokens_per_second);
+    bar_.show(p.step + 1, steps_, note);
+    if ((p.step + 1) % 500 == 0 || p.step + 1 == steps_) {
+      std::printf("%s: step %zu of %zu, %s\n", what_.c_str(), p.step + 1, steps_, note);
+      std::fflush(stdout);
+    }
+  }
+  [[nodiscard]] double loss() const noexcept { return mean_; }
+
+ private:
+  std::string what_;
+  std::size_t steps_;
+  cli::progress_bar bar_;
+  double mean_ = 0;
+};
+
+train::training_options<> schedule(std::size_t steps, float peak, std::size_t warm_up,
+                                   float decay) {
+  train::training_options<> o;
+  o.steps = steps;
+  o.schedule = {.peak = peak, .warm_up = warm_up, .floor = 0.03F};
+  o.optimizer.decay = decay;
+  o.optimizer.beta2 = 0.98F;
+  o.clip = 1;
+  o.spread = {.shards = 2, .rows = 512};
+  return o;
+}
+
+result<llama2c_tokenizer> learn_vocabulary(rng random) {
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < 40000; ++i) {
+    const sample s = generate(random.below(tasks().size()), split::train, random);
+    texts.push_back(s.prompt);
+    texts.push_back(s.completion);
+  }
+  return tokenizer::bpe_trainer({.vocab = vocabulary}).train(texts);
+}
+
+/// Pretrains on all tasks and conventions alike and writes the model in bf16. One sequence in four
+/// is learned whole, the others from the completion on: the questions are the larger part, and the
+/// answers are what counts.
+result<void> make_model(const std::string& directory, const llama2c_tokenizer& tokens, bool server,
+                        std::uint64_t seed, thread_pool& threads, cli::json& report) {
+  rng random(seed);
+  const std::size_t steps = 5000;
+  const auto options = schedule(steps, server ? 2e-3F : 3e-3F, 100, 0.05F);
+  weights model = train::initial_weights(shape_of(server), random, 0.04F);
+  training_log log(server ? "server model" : "device model", steps);
+  CRAYON_TRY(const auto done,
+             train::pretrain<backend>(
+                 model, options,
+                 [&](std::size_t, train::packed_batch& batch) {
+                   for (std::size_t i = 0; i < 64; ++i) {
+                     const auto s = encode(
+                         tokens, generate(random.below(tasks().size()), split::train, random));
+                     batch.add(s.ids, random.below(4) == 0 ? 1 : s.prompt_tokens);
+                   }
+                 },
+                 threads, [&](const train::training_progress& p) { log(p); }));
+  CRAYON_CHECK(model::write_hf_llama<bf16>(directory, model));
+  CRAYON_CHECK(tokens.save(directory + "/tokenizer.bin"));
+  report[server ? "server" : "device"] = {{"parameters", model.config().parameters()},
+                                          {"steps", steps},
+                                          {"tokens", done.rows},
+                                          {"loss", log.loss()},
+                                          {"seconds", done.seconds}};
+  return {};
+}
+
+/// More of the server model's training, from its file: on answers alone, and mostly on the families
+/// that the device model is weak in. Five times the parameters do not make a model better by
+/// themselves: after the same steps as the device model it answered 47 % where that one answered
+/// 49 %.
+result<void> train_further(const std::string& directory, const llama2c_tokenizer& tokens,
+                           std::uint64_t seed, thread_pool& threads, cli::json& report) {
+  CRAYON_TRY(weights model, cli::load_model(directory));
+  std::vector<std::size_t> choices;  // a task as often as it is wanted
+  for (std::size_t t = 0; t < tasks().size(); ++t) {
+    const std::string_view family = tasks()[t].family;
+    const bool hard = family == "arithmetic" || family == "times" || family == "weekday" ||
+                      family == "sequence" || family == "largest";
+    const std::size_t often = !tasks()[t].convention.empty() ? 1 : hard ? 16 : 5;
+    choices.insert(choices.end(), often, t);
+  }
+  rng random(seed);
+  const auto options = schedule(4500, 2e-3F, 100, 0.05F);
+  training_log log("server model, further", options.steps);
+  CRAYON_TRY(const auto done, train::pretrain<backend>(
+                                  model, options,
+                                  [&](std::size_t, train::packed_batch& batch) {
+                                    for (std::size_t i = 0; i < 64; ++i) {
+                                      const auto s = encode(
+                                          tokens, generate(choices[random.below(choices.size())],
+                                                           split::train, random));
+                                      batch.add(s.ids, s.prompt_tokens);
+                                    }
+                                  },
+                                  threads, [&](const train::training_progress& p) { log(p); }));
+  CRAYON_CHECK(model::write_hf_llama<bf16>(directory, model));
+  CRAYON_CHECK(tokens.save(directory + "/tokenizer.bin"));
+  report["server_further"] = {{"steps", options.steps},
+                              {"tokens", done.rows},
+                              {"loss", log.loss()},
+                              {"seconds", done.seconds}};
+  return {};
+}
+
+/// Texts of every task with their place in index space.
+struct corpus {
+  std::vector<engine::encoded_sample> samples;  ///< task after task, `each` of each
+  std::vector<std::size_t> task;
+  std::size_t each = 0;
+  std::vector<float> places;  ///< (samples, width)
+  std::size_t width = 0;
+  match::index_space space;
+
+  [[nodiscard]] std::span<const float> place(std::size_t i) const {
+    return std::span(places).subspan(i * width, width);
+  }
+};
+
+result<corpus> make_corpus(const weights& model, const llama2c_tokenizer& tokens, rng random,
+                           thread_pool& threads) {
+  corpus c;
+  c.each = 300;
+  for (std::size_t t = 0; t < tasks().size(); ++t) {
+    for (std::size_t i = 0; i < c.each; ++i) {
+      c.samples.push_back(encode(tokens, generate(t, split::train, random)));
+      c.task.push_back(t);
+    }
+  }
+  using pooling = match::error_pooling;
+  const std::size_t length = pooling::size(model.config().dim);
+  std::vector<float> rows(c.samples.size() * length);
+  threads.parallel_for(threads.concurrency(), [&](std::size_t part) {
+    cli::session s(model);
+    const auto [first, last] = part_of(c.samples.size(), part, threads.concurrency());
+    for (std::size_t i = first; i < last; ++i) {
+      match::embed<pooling>(s, c.samples[i].ids, c.samples[i].prompt_tokens,
+                            std::span(rows).subspan(i * length, length));
+    }
+  });
+  c.width = tasks().size() - 1;
+  CRAYON_TRY(c.space,
+             match::fit_discriminant({rows.data(), c.samples.size(), length}, c.task, c.width, 3));
+  c.places.resize(c.samples.size() * c.width);
+  for (std::size_t i = 0; i < c.samples.size(); ++i) {
+    c.space.place(std::span(rows).subspan(i * length, length),
+                  std::span(c.places).subspan(i * c.width, c.width));
+  }
+  return c;
+}
+
+adapter::lora_adapter<bf16> rounded(const adapter::lora_adapter<float>& from) {
+  adapter::lora_adapter<bf16> to(from.shapes());
+  const auto copy = [](matrix_view<const float> a, matrix_view<bf16> b) {
+    for (std::size_t i = 0; i < a.size(); ++i) b.data[i] = from_float<bf16>(a.data[i]);
+  };
+  for (std::size_t s = 0; s < from.size(); ++s) {
+    copy(from.factors(s).a, to.a(s));
+    copy(from.factors(s).b, to.b(s));
+  }
+  return to;
+}
+
+result<void> make_pool(const assets& files, const weights& model, const corpus& c, rng random,
+                       thread_pool& threads, cli::json& report) {
+  const std::vector<float> centroids =
+      match::centroids({c.places.data(), c.samples.size(), c.width}, c.task, tasks().size());
+  const matrix_view<const float> index(centroids.data(), tasks().size(), c.width);
+  const match::cosine_softmax match{pool_tau};
+  std::vector<adapter::lora_adapter<float>> adapters;
+  const auto shapes =
+      train::lora_shapes(model.config(), pool_rank, static_cast<float>(pool_rank), every_linear);
+  for (std::size_t t = 0; t < tasks().size(); ++t) {
+    adapters.push_back(train::initial_adapter(shapes, random));
+  }
+  const auto options = schedule(1000, 5e-3F, 30, 0);
+  training_log log("pool", options.steps);
+  CRAYON_TRY(const auto done,
+             train::joint_pool<backend>(
+                 model, std::span(adapters), index, match, train::leave_one_out{}, options,
+                 [&](std::size_t, train::grouped_batch& batch) {
+                   for (std::size_t user = 0; user < 8; ++user) {
+                     batch.begin_group();
+                     const task_mix mix = random_mix(random);
+                     for (std::size_t i = 0; i < brought; ++i) {
+                       const std::size_t of = mix[i % mix.size()] * c.each + random.below(c.each);
+                       batch.add(c.samples[of].ids, c.samples[of].prompt_tokens, c.place(of));
+                     }
+                   }
+                 },
+                 threads, [&](const train::training_progress& p) { log(p); }));
+  adapter::pool_info info;
+  info.base_model = "crayon-demo-device";
+  info.base_hash = model.hash();
+  info.embedding = match::error_pooling::name();
+  info.matcher = match::cosine_softmax::name();
+  info.blend = blend::concat::name();
+  info.tau = pool_tau;
+  info.centre = c.space.centre;
+  info.projection = c.space.projection;
+  info.notes["training weights"] = train::leave_one_out::name();
+  for (std::size_t t = 0; t < tasks().size(); ++t) info.names.push_back(name_of(t));
+  std::vector<adapter::lora_adapter<bf16>> stored;
+  for (const auto& a : adapters) stored.push_back(rounded(a));
+  CRAYON_TRY(const auto pool,
+             adapter::pool<bf16>::build(std::span(std::as_const(stored)), index, std::move(info)));
+  CRAYON_CHECK(adapter::save_pool(files.pool(), pool));
+  report["pool"] = {{"adapters", adapters.size()}, {"rank", pool_rank},
+                    {"steps", options.steps},      {"loss", log.loss()},
+                    {"seconds", done.seconds},     {"bytes", pool.bytes()}};
+  return {};
+}
+
+/// One adapter with all the parameters of the pool, on the same texts as often, with the best of
+/// three learning rates by its accuracy on calibration questions.
+result<void> make_one_for_all(const assets& files, const weights& model,
+                              const llama2c_tokenizer& tokens, const corpus& c, rng random,
+                              thread_pool& threads, cli::json& report) {
+  const std::size_t rank = pool_rank * tasks().size();
+  std::vector<sample> questions;
+  rng drawn(random());
+  for (std::size_t t = 0; t < tasks().size(); ++t) {
+    for (std::size_t i = 0; i < 12; ++i) {
+      questions.push_back(generate(t, split::calibration, drawn));
+    }
+  }
+  double best = -1;
+  for (const float rate : {5e-4F, 1.5e-3F, 5e-3F}) {
+    rng same = random;
+    auto one = train::initial_adapter(
+        train::lora_shapes(model.config(), rank, static_cast<float>(rank), every_linear), same);
+    const auto options = schedule(1000, rate, 30, 0);
+    training_log log("one for all", options.steps);
+    CRAYON_TRY(const auto done, train::train_adapter<backend>(
+                                    model, one, options,
+                                    [&](std::size_t, train::packed_batch& batch) {
+                                      for (std::size_t i = 0; i < 64; ++i) {
+                                        const auto& s = c.samples[same.below(c.samples.size())];
+                                        batch.add(s.ids, s.prompt_tokens);
+                                      }
+                                    },
+                                    threads, [&](const train::training_progress& p) { log(p); }));
+    const auto stored = rounded(one);
+    CRAYON_TRY(const auto delta, (model::lora_delta<backend, bf16>::bind(model.config(), stored)));
+    const double right = share(answered(model, tokens, questions, delta, threads));
+    std::printf("one for all: rate %g, %.1f %% of the calibration questions\n", double{rate},
+                100 * right);
+    report["one_for_all"]["calibration accuracy at rate"][std::to_string(rate)] = right;
+    if (right > best) {
+      best = right;
+      adapter::peft_info info;
+      info.base_model = "crayon-demo-device";
+      info.base_hash = model.hash();
+      CRAYON_CHECK(adapter::save_peft(files.one_for_all(), stored, info));
+      report["one_for_all"]["rank"] = rank;
+      report["one_for_all"]["seconds"] = done.seconds;
+    }
+  }
+  return {};
+}
+
+/// Thresholds from simulated users and calibration questions, half of a user's task and half of
+/// other ones: first the scope, then the confidence of what stays.
+result<void> make_router(const assets& files, const llama2c_tokenizer& tokens, rng random,
+                         thread_pool& threads, cli::json& report) {
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(files.pool()));
+  CRAYON_TRY(weights device_weights, cli::load_model(files.device()));
+  CRAYON_TRY(const weights server_weights, cli::load_model(files.server()));
+  CRAYON_TRY(device_engine device, device_engine::make(std::move(device_weights), tokens));
+  struct seen_query {
+    signals before, after;
+    bool device_ok, server_ok, own;
+  };
+  std::vector<seen_query> queries;
+  for (std::size_t user = 0; user < 24; ++user) {
+    const task_mix mix = random_mix(random);
+    const auto brings = draw(mix, brought, split::train, random);
+    std::vector<engine::sample> samples;
+    for (const auto& s : brings) samples.push_back({s.prompt, s.completion});
+    CRAYON_CHECK(device.customize(pool, samples));
+    auto asks = draw(mix, 16, split::calibration, random);
+    const auto others = draw(outside_of(mix), 16, split::calibration, random);
+    asks.insert(asks.end(), others.begin(), others.end());
+    const auto server_ok = answered(server_weights, tokens, asks, model::no_delta{}, threads);
+    for (std::size_t i = 0; i < asks.size(); ++i) {
+      CRAYON_TRY(const signals before, device.begin(asks[i].prompt));
+      CRAYON_TRY(const auto answer, device.finish({.max_tokens = longest_answer}));
+      queries.push_back(
+          {before, answer.seen, answer.text == asks[i].completion, server_ok[i] != 0, i < 16});
+    }
+  }
+  const auto fit = [&](router::signal_kind which, auto&& keep, bool before) {
+    std::vector<router::calibration_point> points;
+    for (const auto& q : queries) {
+      if (!keep(q)) continue;
+      const float value = router::value_of(before ? q.before : q.after, which);
+      points.push_back({router::as_risk(value, which), q.device_ok, q.server_ok});
+    }
+    return router::fit_accuracy(points);
+  };
+  CRAYON_TRY(const auto scope,
+             fit(
+                 router::signal_kind::scope_distance, [](const auto&) { return true; }, true));
+  CRAYON_TRY(const auto margin,
+             fit(
+                 router::signal_kind::max_probability,
+                 [&](const auto& q) { return !(q.before.scope_distance > scope.risk); }, false));
+  serve::router_file file;
+  file.policy.thresholds.push_back({router::signal_kind::scope_distance, scope.risk});
+  file.policy.thresholds.push_back(
+      {router::signal_kind::max_probability,
+       router::as_risk(margin.risk, router::signal_kind::max_probability)});
+  file.bound_to.model = device.base().hash;
+  file.bound_to.server = "server";
+  CRAYON_CHECK(serve::write_router(files.router(), file));
+  std::vector<float> own, other;
+  for (const auto& q : queries) (q.own ? own : other).push_back(q.before.scope_distance);
+  report["router"] = {{"scope_distance", scope.risk},
+                      {"scope_call_rate", scope.call_rate},
+                      {"max_probability", file.policy.thresholds[1].threshold},
+                      {"scope_auroc", auroc(own, other)},
+                      {"calibration_queries", queries.size()}};
+  return {};
+}
+
+}  // namespace
+
+result<void> make_folder(const std::string& path) {
+  if (::mkdir(path.c_str(), 0777) == 0 || errno == EEXIST) return {};
+  return io::file_error("cannot make the folder", path, errno);
+}
+
+result<void> remake(const assets& files, std::uint64_t seed, cli::json& report) {
+  const cli::stopwatch watch;
+  thread_pool threads(2);
+  rng seeds(seed);
+  report["seed"] = seed;
+  report["backend"] = backend::name();
+  CRAYON_CHECK(make_folder(files.folder));
+  CRAYON_TRY(const llama2c_tokenizer tokens, learn_vocabulary(rng(seeds())));
+  CRAYON_CHECK(make_model(files.device(), tokens, false, seeds(), threads, report));
+  const std::uint64_t server_seed = seeds();
+  CRAYON_CHECK(make_model(files.server(), tokens, true, server_seed, threads, report));
+  CRAYON_CHECK(train_further(files.server(), tokens, server_seed + 1, threads, report));
+  CRAYON_TRY(const weights model, cli::load_model(files.device()));
+  CRAYON_TRY(const corpus texts, make_corpus(model, tokens, rng(seeds()), threads));
+  CRAYON_CHECK(make_pool(files, model, texts, rng(seeds()), threads, report));
+  CRAYON_CHECK(make_one_for_all(files, model, tokens, texts, rng(seeds()), threads, report));
+  CRAYON_CHECK(make_router(files, tokens, rng(seeds()), threads, report));
+  report["seconds"] = watch.seconds();
+  std::printf("%s: made again in %.0f s\n", files.folder.c_str(), watch.seconds());
+  return {};
+}
+
+}  // namespace crayon::demo
