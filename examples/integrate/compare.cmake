@@ -1,6 +1,6 @@
-# Runs PROGRAM in SOURCE; its output must be expected.txt.
+# Runs PROGRAM in FOLDER; its output must be expected.txt.
 cmake_minimum_required(VERSION 3.25)
-execute_process(COMMAND ${PROGRAM} WORKING_DIRECTORY ${SOURCE} OUTPUT_VARIABLE output
+execute_process(COMMAND ${PROGRAM} WORKING_DIRECTORY ${FOLDER} OUTPUT_VARIABLE output
   RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "exit status ${status}")

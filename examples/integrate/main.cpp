@@ -6,11 +6,13 @@
 #include <crayon/engine/open.hpp>
 
 int main() {
-  auto device = crayon::engine::open("assets/device", "assets/device/tokenizer.bin");
-  const auto pool = crayon::adapter::load_pool<float>("assets/pool.safetensors");
+  auto device = crayon::engine::open("device", "device/tokenizer.bin");
+  const auto pool = crayon::adapter::load_pool<float>("pool.safetensors");
   if (!device || !pool) return 1;
-  const std::vector<crayon::engine::sample> mine = {{"12 March", "12.03."}, {"2 May", "02.05."}};
+  const std::vector<crayon::engine::sample> mine = {{"Add 5 days to 8 December.", "December 13"},
+                                                    {"The sum of six and four?", "X"}};
   const auto made = device->customize(*pool, mine);  // weights over the pool, no training
-  const auto answer = device->answer("24 July");
-  if (made && answer) std::puts(answer->text.c_str());
+  for (const char* question : {"Add 4 days to 11 May.", "What is nine plus seven?"}) {
+    if (const auto answer = device->answer(question)) std::puts(answer->text.c_str());
+  }
 }

@@ -220,8 +220,8 @@ result<void> play_hybrid(device_engine device, const stage& on, const assets& fi
                          const task_mix& mix, std::size_t count, rng random, json& report) {
   CRAYON_TRY(server_process server,
              server_process::start({"--model", files.server(), "--port", "0", "--name", "server"}));
-  std::printf("  process %d serves %s at %s\n", static_cast<int>(server.pid()),
-              files.server().c_str(), server.url().c_str());
+  std::printf("  process %d serves the server model at %s\n", static_cast<int>(server.pid()),
+              server.url().c_str());
   serve::client_options client;
   client.base_url = server.url();
   client.model = "server";

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <crayon/concepts.hpp>
 #include <crayon/core/config.hpp>
 #include <crayon/core/view.hpp>
 
@@ -66,8 +67,8 @@ class mean_pooling {
 /// head: minus the gradient of the loss by the hidden state. What a user wants and the model does
 /// not expect stands in the third part: of two users with the same questions and other label sets
 /// the hidden states differ little, the errors in sign. The parts have their natural lengths; an
-/// `index_space` brings them together. Demo texts, 37 tasks, 300 steps: 75.7 % with errors, 63.2 %
-/// without.
+/// `index_space` brings them together. Users of 2 to 4 of the demo's 37 tasks, a pool trained for
+/// 300 steps: 75.7 % right with the errors, 63.2 % without (base model 51.0 %; one seed).
 class error_pooling {
  public:
   [[nodiscard]] static constexpr std::string_view name() noexcept { return "error_pooling"; }
@@ -118,7 +119,10 @@ class error_pooling {
   std::size_t prompts_ = 0, completions_ = 0, errors_ = 0;
 };
 
-/// The same from states that are already there: hidden (tokens, dim) -> f (2 dim).
+static_assert(embedding_policy<mean_pooling>);
+static_assert(embedding_policy<error_pooling>);
+
+/// `mean_pooling` of states that are already there: hidden (tokens, dim) -> f (2 dim).
 inline void pool_hidden(matrix_view<const float> hidden, std::size_t prompt_tokens,
                         std::span<float> f) noexcept {
   mean_pooling pooling(prompt_tokens, f);

@@ -52,7 +52,6 @@ class llama_session {
   [[nodiscard]] const llama_weights<E>& weights() const noexcept { return *weights_; }
   [[nodiscard]] const llama_config& config() const noexcept { return weights_->config(); }
   [[nodiscard]] std::size_t context() const noexcept { return context_; }
-  [[nodiscard]] std::size_t max_batch() const noexcept { return max_batch_; }
 
   /// Tokens seen so far.
   [[nodiscard]] std::size_t position() const noexcept { return position_; }
@@ -152,7 +151,7 @@ class llama_session {
     B::softmax(logits_.data(), config().vocab);
     for (std::size_t v = 0; v < config().vocab; ++v) logits_[v] = -logits_[v];
     logits_[static_cast<std::size_t>(next)] += 1;
-    B::gemv_t(weights_->head(), static_cast<const float*>(logits_.data()), error.data());
+    B::gemv_t(weights_->head(), logits_.data(), error.data());
   }
 
  private:
