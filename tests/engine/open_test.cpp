@@ -18,6 +18,11 @@ namespace {
 
 using namespace crayon;
 
+/// As the pool's index vectors of the test are made for.
+struct mean_config : engine::default_config {
+  using embedding = match::mean_pooling;
+};
+
 /// A model, its tokenizer and a pool on disk for the time of a test.
 struct files {
   files() {
@@ -46,7 +51,7 @@ struct files {
 
 TEST_CASE("from files to a customized answer", "[engine]") {
   const files at;
-  auto device = engine::open(at.model, at.tokenizer);
+  auto device = engine::open<mean_config>(at.model, at.tokenizer);
   REQUIRE(device);
   const auto pool = adapter::load_pool<float>(at.pool);
   REQUIRE(pool);
