@@ -66,7 +66,7 @@ TEST_CASE("from files to a customized answer", "[engine]") {
   // The space that the tokenizer puts before a text is not part of an answer.
   const auto& tokens = device->base().tokens;
   CHECK(tokens.decode(tokens.encode("sat").front()).front() == ' ');
-  engine::device_engine<> fork = device->fork();
+  engine::device_engine<mean_config> fork = device->fork();
   CHECK(fork.answer("the mat", {.max_tokens = 24})->text == answer->text);
 }
 
