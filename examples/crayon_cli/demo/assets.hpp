@@ -35,7 +35,7 @@ using device_engine = engine::device_engine<device_config>;
 [[nodiscard]] result<void> make_folder(const std::string& path);
 
 /// Makes every asset again from `seed`: tokenizer, device model, server model, pool, the adapter
-/// for everything, router. Takes about 20 minutes on two cores; the result depends on the
+/// for everything, router. Takes about 25 minutes on two cores; the result depends on the
 /// instruction set that the kernels run on, not on timing.
 [[nodiscard]] result<void> remake(const assets& files, std::uint64_t seed, cli::json& report);
 

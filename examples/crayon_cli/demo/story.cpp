@@ -387,7 +387,7 @@ void add_demo(CLI::App& parent, selection& chosen) {
       ->capture_default_str();
   c.add_option("--seed", o->seed, "Of the user's samples and the questions")->capture_default_str();
   c.add_flag("--remake", o->remake,
-             "Make the assets again instead, from the seed: about 20 minutes on two cores");
+             "Make the assets again instead, from the seed: about 25 minutes on two cores");
 }
 
 }  // namespace crayon::cli
