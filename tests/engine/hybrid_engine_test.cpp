@@ -265,8 +265,8 @@ TEST_CASE("a private prompt stays on the device, whatever the router says", "[en
 
 TEST_CASE("the default router asks the server out of scope and when unsure", "[engine]") {
   auto device = tiny_device();
-  const std::vector<engine::sample> samples{{"2+3", "five"}, {"7+1", "eight"}};
-  REQUIRE(device.customize(test::tiny_pool(device.base().weights), samples));
+  const std::vector<engine::sample> brought{{"2+3", "five"}, {"7+1", "eight"}};
+  REQUIRE(device.customize(test::tiny_pool(device.base().weights), brought));
   const auto own = device.answer("2+3", short_answer);
   REQUIRE(own);
   const auto decide = [&](float scope, float confidence) {
