@@ -69,14 +69,14 @@ TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train
 
   const std::string before = weights.hash();
   using model::projection;
-  constexpr std::array sites{projection::q, projection::v, projection::o, projection::up,
-                             projection::down};
-  auto learned = train::initial_adapter(train::lora_shapes(walk_model, 4, 8, sites), random);
-  const auto downward = train::train_adapter<backend>(weights, learned, walk_options(150),
-                                                      counting{23}, threads, watch);
-  REQUIRE(downward);
+  constexpr std::array adapted{projection::q, projection::v, projection::o, projection::up,
+                               projection::down};
+  auto learned = train::initial_adapter(train::lora_shapes(walk_model, 4, 8, adapted), random);
+  const auto down = train::train_adapter<backend>(weights, learned, walk_options(150), counting{23},
+                                                  threads, watch);
+  REQUIRE(down);
   CHECK(accuracy > 0.9);
-  CHECK(downward->last_loss < 0.4);
+  CHECK(down->last_loss < 0.4);
   CHECK(weights.hash() == before);
 }
 
