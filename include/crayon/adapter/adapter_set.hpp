@@ -24,7 +24,7 @@ class adapter_set {
 
   adapter_set() = default;
 
-  /// Two adapters that have the same module must agree in its (out, in).
+  /// Two adapters that have the same module must agree in its (out, in) and kind.
   [[nodiscard]] static result<adapter_set> build(std::vector<lora_adapter<E>> adapters,
                                                  std::vector<std::string> names = {}) {
     if (adapters.empty()) return error{errc::bad_value, "a set of no adapters"};
@@ -38,14 +38,15 @@ class adapter_set {
       for (const auto& shape : set.adapters_[k].shapes()) {
         const auto known = set.find(shape.module);
         if (!known) {
-          set.sites_.push_back({shape.module, shape.out, shape.in, k});
-        } else if (const auto& s = set.sites_[*known]; s.out != shape.out || s.in != shape.in) {
-          const auto text = [](std::size_t out, std::size_t in) {
-            return " (" + std::to_string(out) + ", " + std::to_string(in) + ")";
+          set.sites_.push_back({shape.module, shape.out, shape.in, shape.kind, k});
+        } else if (const auto& s = set.sites_[*known];
+                   s.out != shape.out || s.in != shape.in || s.kind != shape.kind) {
+          const auto text = [](const auto& site) {
+            return " (" + std::to_string(site.out) + ", " + std::to_string(site.in) + ")" +
+                   (site.kind == site_kind::linear ? "" : " " + std::string(name(site.kind)));
           };
-          return error{errc::bad_shape, set.names_[k] + " has " + shape.module +
-                                            text(shape.out, shape.in) + ", " + set.names_[s.first] +
-                                            " has it" + text(s.out, s.in)};
+          return error{errc::bad_shape, set.names_[k] + " has " + shape.module + text(shape) +
+                                            ", " + set.names_[s.first] + " has it" + text(s)};
         }
       }
     }
@@ -69,6 +70,7 @@ class adapter_set {
   }
   [[nodiscard]] std::size_t out(std::size_t site) const noexcept { return sites_[site].out; }
   [[nodiscard]] std::size_t in(std::size_t site) const noexcept { return sites_[site].in; }
+  [[nodiscard]] site_kind kind(std::size_t site) const noexcept { return sites_[site].kind; }
 
   /// 0 where the adapter does not have the site.
   [[nodiscard]] std::size_t rank(std::size_t slot, std::size_t site) const noexcept {
@@ -90,6 +92,7 @@ class adapter_set {
   struct known_site {
     std::string module;
     std::size_t out, in;
+    site_kind kind;
     std::size_t first;  ///< the first adapter that has it
   };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,13 +15,26 @@
 
 namespace crayon::adapter {
 
-/// One site of an adapter: a linear layer of the base model, y = W x with W (out, in).
+/// What a site's dW = scale * b * a is added to. The algebra of a blend is the same for all three.
+enum class site_kind : std::uint8_t {
+  linear,     ///< the weight of y = W x; W is (out, in)
+  embedding,  ///< the transpose of a lookup table (in = vocabulary, out = d): x is one-hot
+  bias        ///< the bias of a linear layer: in = 1 and x = 1; rank 1 and a = [1] when loaded
+};
+
+[[nodiscard]] constexpr std::string_view name(site_kind kind) noexcept {
+  return kind == site_kind::linear ? "linear" : kind == site_kind::bias ? "bias" : "embedding";
+}
+
+/// One site of an adapter.
 struct site_shape {
-  std::string module;  ///< the layer's name in the base model: "model.layers.0.self_attn.q_proj"
+  std::string module;  ///< the layer's name in the base model: "model.layers.0.self_attn.q_proj";
+                       ///< of a bias, that of its layer and ".bias"
   std::size_t out = 0;
   std::size_t in = 0;
   std::size_t rank = 0;
   float scale = 1;  ///< dW = scale * b * a
+  site_kind kind = site_kind::linear;
 
   friend bool operator==(const site_shape&, const site_shape&) = default;
 };

@@ -206,7 +206,7 @@ template <element E>
   std::vector<io::tensor> tensors;
   info.target_modules.clear();
   for (std::size_t i = 0; i < adapter.size(); ++i) {
-    const auto& [module, rows, cols, rank, scale] = adapter.shape(i);
+    const auto& [module, rows, cols, rank, scale, kind] = adapter.shape(i);
     if (rank == 0 || !io::finite(scale)) {
       return error{errc::bad_value, directory + ": module " + module + " has rank " +
                                         std::to_string(rank) + " and scale " +

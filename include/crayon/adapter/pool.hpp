@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <crayon/adapter/interleaved_view.hpp>
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
@@ -32,28 +33,6 @@ struct pool_info {
   std::map<std::string, std::string> notes;
 
   friend bool operator==(const pool_info&, const pool_info&) = default;
-};
-
-/// One factor of all adapters: [tiles, count, tile] in memory, the elements of each adapter's
-/// factor in row-major order, tile after tile, the last tile padded with zeros.
-template <class T>
-struct interleaved_view {
-  T* data = nullptr;
-  std::size_t elements = 0;  ///< of one adapter's factor
-  std::size_t count = 0;     ///< adapters
-  std::size_t tile = 0;      ///< elements
-
-  [[nodiscard]] std::size_t tiles() const noexcept { return (elements + tile - 1) / tile; }
-  /// Elements of all tiles of all adapters, padding included.
-  [[nodiscard]] std::size_t size() const noexcept { return tiles() * count * tile; }
-  /// Tile t of one adapter.
-  [[nodiscard]] T* at(std::size_t t, std::size_t slot) const noexcept {
-    return data + (t * count + slot) * tile;
-  }
-  /// Elements of tile t that are not padding.
-  [[nodiscard]] std::size_t length(std::size_t t) const noexcept {
-    return std::min(tile, elements - t * tile);
-  }
 };
 
 template <element E>
@@ -112,6 +91,7 @@ class pool {
   [[nodiscard]] float scale(std::size_t, std::size_t site) const noexcept {
     return shapes_[site].scale;
   }
+  [[nodiscard]] site_kind kind(std::size_t site) const noexcept { return shapes_[site].kind; }
 
   /// (d)
   [[nodiscard]] std::span<const float> index(std::size_t slot) const noexcept {
@@ -138,10 +118,10 @@ class pool {
 
   /// Copies one adapter's A (rank, in) or B (out, rank) into rows of any stride.
   void copy_a(std::size_t slot, std::size_t site, matrix_view<E> to) const noexcept {
-    copy(a(site), slot, to);
+    copy_factor(a(site), slot, to);
   }
   void copy_b(std::size_t slot, std::size_t site, matrix_view<E> to) const noexcept {
-    copy(b(site), slot, to);
+    copy_factor(b(site), slot, to);
   }
 
   /// Elements per tile.
@@ -157,18 +137,6 @@ class pool {
     return {memory + offsets_[factor], elements, count_, tile_};
   }
 
-  static void copy(interleaved_view<const E> from, std::size_t slot, matrix_view<E> to) noexcept {
-    CRAYON_ASSERT(slot < from.count && from.elements == to.size());
-    std::size_t done = 0;
-    while (done < from.elements) {
-      const std::size_t in_tile = done % from.tile, column = done % to.cols;
-      const std::size_t n = std::min(from.tile - in_tile, to.cols - column);
-      const E* first = from.at(done / from.tile, slot) + in_tile;
-      std::copy(first, first + n, to.row(done / to.cols) + column);
-      done += n;
-    }
-  }
-
   std::vector<site_shape> shapes_;
   std::size_t count_ = 0;
   std::size_t tile_ = default_tile;
@@ -180,10 +148,11 @@ class pool {
 };
 static_assert(adapter_pool<pool<float>>);
 
-/// "module (out, in) rank r scale s"
+/// "module (out, in) rank r scale s", and the kind where it is not linear
 [[nodiscard]] inline std::string describe(const site_shape& s) {
   return s.module + " (" + std::to_string(s.out) + ", " + std::to_string(s.in) + ") rank " +
-         std::to_string(s.rank) + " scale " + std::to_string(s.scale);
+         std::to_string(s.rank) + " scale " + std::to_string(s.scale) +
+         (s.kind == site_kind::linear ? "" : " " + std::string(name(s.kind)));
 }
 
 template <element E>

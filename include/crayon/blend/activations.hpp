@@ -76,8 +76,8 @@ struct activations {
       if (weight == 0) continue;
       std::vector<adapter::site_shape> shapes;
       for (std::size_t i = 0; i < pool.sites(); ++i) {
-        shapes.push_back(
-            {modules[i], pool.out(i), pool.in(i), pool.rank(slot, i), pool.scale(slot, i)});
+        shapes.push_back({modules[i], pool.out(i), pool.in(i), pool.rank(slot, i),
+                          pool.scale(slot, i), pool.kind(i)});
       }
       adapters.emplace_back(std::move(shapes));
       for (std::size_t i = 0; i < pool.sites(); ++i) {

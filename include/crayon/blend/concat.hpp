@@ -30,8 +30,8 @@ struct concat {
     for (std::size_t i = 0; i < pool.sites(); ++i) {
       std::size_t rank = 0;
       for (const auto& [slot, weight] : weights) rank += weight == 0 ? 0 : pool.rank(slot, i);
-      sites.push_back(
-          {std::string(pool.module(i)), pool.out(i), pool.in(i), rank == 0 ? 1 : rank, 1.0F});
+      sites.push_back({std::string(pool.module(i)), pool.out(i), pool.in(i), rank == 0 ? 1 : rank,
+                       1.0F, pool.kind(i)});
     }
     return sites;
   }
@@ -95,7 +95,8 @@ struct concat {
       for (const auto& [slot, weight] : weights) rank += weight == 0 ? 0 : pool.rank(slot, i);
       const bool fits = out.size() == pool.sites() && out.module(i) == pool.module(i) &&
                         out.shape(i).out == pool.out(i) && out.shape(i).in == pool.in(i) &&
-                        out.shape(i).rank == (rank == 0 ? 1 : rank) && out.shape(i).scale == 1;
+                        out.shape(i).rank == (rank == 0 ? 1 : rank) && out.shape(i).scale == 1 &&
+                        out.shape(i).kind == pool.kind(i);
       if (!fits) {
         return error{
             errc::bad_shape,

@@ -4,18 +4,24 @@
 
 #include <bit>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/adapter/interleaved_view.hpp>
+#include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/result.hpp>
 
 namespace crayon::blend {
 
-/// Adapters whose factors can be copied out: `adapter::pool`, `adapter::adapter_set`.
+/// Adapters whose factors can be copied out: `adapter::pool`, `adapter::mapped_pool`,
+/// `adapter::adapter_set`.
 template <class P>
 concept factor_source = element<typename P::element_type> &&
     requires(const P& p, std::size_t slot, std::size_t site,
@@ -25,19 +31,30 @@ concept factor_source = element<typename P::element_type> &&
   { p.module(site) } -> std::convertible_to<std::string_view>;  // its name in the base model
   { p.out(site) } -> std::convertible_to<std::size_t>;          // rows of W
   { p.in(site) } -> std::convertible_to<std::size_t>;           // columns of W
+  { p.kind(site) } -> std::same_as<adapter::site_kind>;         // what dW is added to
   { p.rank(slot, site) } -> std::convertible_to<std::size_t>;   // 0 where it has no factors
   { p.scale(slot, site) } -> std::convertible_to<float>;        // dW = scale * B A
   p.copy_a(slot, site, to);                                     // A (rank, in)
   p.copy_b(slot, site, to);                                     // B (out, rank)
 };
 
+/// Adapters of the same shapes whose tiles lie side by side: `adapter::pool`,
+/// `adapter::mapped_pool`.
+template <class P>
+concept interleaved_source = factor_source<P> && requires(const P& p, std::size_t site) {
+  { p.shapes() } -> std::same_as<const std::vector<adapter::site_shape>&>;  // of every adapter
+  // A (rank, in) and B (out, rank) of all adapters; may be called by several threads at once
+  { p.a(site) } -> std::same_as<adapter::interleaved_view<const typename P::element_type>>;
+  { p.b(site) } -> std::same_as<adapter::interleaved_view<const typename P::element_type>>;
+};
+
 /// A softmax weight that is not worth its adapter's bytes: 37 of them change a blend by less than
 /// the rounding of bf16 factors.
 inline constexpr float negligible = 1e-4F;
 
-/// Weight i for adapter i: what a matcher returns, as a blend takes it. Weights of a magnitude below
-/// `least` are left out (all are kept if that is all of them): with concat, the rank of the result
-/// is that of the adapters that matter.
+/// Weight i for adapter i: what a matcher returns, as a blend takes it. Weights of a magnitude
+/// below `least` are left out (all are kept if that is all of them): with concat, the rank of the
+/// result is that of the adapters that matter.
 [[nodiscard]] inline std::vector<weighted_slot> slots_of(std::span<const float> weights,
                                                          float least = 0) {
   std::vector<weighted_slot> slots;
