@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include <crayon/adapter/lora_adapter.hpp>
@@ -32,22 +31,21 @@ struct linear {
   [[nodiscard]] static constexpr std::string_view name() noexcept { return "linear"; }
 
   /// Tiles are spread over the executor's threads.
-  template <element E, class X = serial_executor>
-    requires executor<std::remove_reference_t<X>>
-  [[nodiscard]] static result<adapter::lora_adapter<E>> blend(
-      const adapter::pool<E>& pool, std::span<const weighted_slot> weights, X&& threads = X{}) {
+  template <interleaved_source P, executor_reference X = serial_executor>
+  [[nodiscard]] static result<adapter::lora_adapter<typename P::element_type>> blend(
+      const P& pool, std::span<const weighted_slot> weights, X&& threads = X{}) {
     CRAYON_CHECK(check(pool.size(), weights));
-    adapter::lora_adapter<E> out(pool.shapes());
+    adapter::lora_adapter<typename P::element_type> out(pool.shapes());
     CRAYON_CHECK(blend_into(pool, weights, out, threads));
     return out;
   }
 
   /// The same into an adapter of the pool's shapes; allocates nothing.
-  template <element E, class X = serial_executor>
-    requires executor<std::remove_reference_t<X>>
-  [[nodiscard]] static result<void> blend_into(const adapter::pool<E>& pool,
+  template <interleaved_source P, executor_reference X = serial_executor>
+  [[nodiscard]] static result<void> blend_into(const P& pool,
                                                std::span<const weighted_slot> weights,
-                                               adapter::lora_adapter<E>& out, X&& threads = X{}) {
+                                               adapter::lora_adapter<typename P::element_type>& out,
+                                               X&& threads = X{}) {
     CRAYON_CHECK(check(pool.size(), weights));
     if (out.shapes() != pool.shapes()) {
       return error{errc::bad_shape, "the adapter to blend into has other sites than the pool"};

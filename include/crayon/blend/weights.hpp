@@ -12,7 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/adapter/interleaved_view.hpp>
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/concepts.hpp>
