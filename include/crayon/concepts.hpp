@@ -161,6 +161,8 @@ concept embedding_policy = std::constructible_from<F, std::size_t, std::span<flo
     requires(F& f, std::size_t i, std::span<const float> hidden) {
   { F::name() } -> std::convertible_to<std::string_view>;
   { F::size(i) } -> std::convertible_to<std::size_t>;  // length of f(x) for hidden states of i
+  { F::known(i, i) } -> std::convertible_to<std::size_t>;  // (states of, prompt tokens): so many
+                                                           // elements of f(x) need no completion
   { F::uses_errors } -> std::convertible_to<bool>;  // true: also add_error(i, error of token i+1)
   f.add(i, hidden);                                 // the state of token i, in order
   f.finish();                                       // f(x) is in the span it was made with

@@ -97,6 +97,28 @@ TEST_CASE("an answer is what the layers below generate", "[engine]") {
   }
 }
 
+TEST_CASE("an engine has room for as many tokens as it was asked for", "[engine]") {
+  const auto make = [](std::size_t model, std::size_t asked) {
+    return device_engine<tiny_config>::make(test::tiny_weights(1, model), {},
+                                            std::make_shared<serial_executor>(), asked);
+  };
+  CHECK(make(96, 0)->context() == 96);
+  CHECK(make(131072, 0)->context() == engine::default_context);  // and not 16 MB of cache
+  CHECK(make(131072, 5000)->context() == 5000);
+  const auto above = make(96, 97);
+  REQUIRE_FALSE(above);
+  CHECK(above.error().text == "a context of 97 tokens, the model's is 96");
+
+  auto narrow = *make(96, 12);
+  CHECK(narrow.fork().context() == 12);
+  const auto answer = narrow.answer("12345", {.max_tokens = 50});  // BOS and 5 tokens
+  REQUIRE(answer);
+  CHECK(answer->tokens == 12 - 6 + 1);  // the last one drawn needs no place
+  CHECK(answer->finished == finish_reason::length);
+  CHECK(tiny().answer("12345", {.max_tokens = 50})->text.starts_with(answer->text));
+  CHECK(narrow.begin("123456789012").error().text == "13 tokens do not fit the context of 12");
+}
+
 TEST_CASE("the signals of an answer are those of its distributions", "[engine]") {
   auto device = tiny();
   const auto begun = device.begin("abc");
@@ -204,6 +226,45 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
     entropy -= double{w} * std::log(double{w});
   }
   CHECK(begun->scope_distance == Approx(entropy));
+}
+
+TEST_CASE("an empty prompt has no place in the pool's space", "[engine]") {
+  struct by_errors : tiny_config {
+    using embedding = crayon::match::error_pooling;
+  };
+  auto device = device_engine<by_errors>::make(test::tiny_weights(1), {});
+  REQUIRE(device);
+  const std::size_t length = 3 * device->base().weights.config().dim;
+  std::vector<float> index(3 * length);
+  std::vector<adapter::lora_adapter<float>> adapters;
+  for (std::size_t k = 0; k < 3; ++k) {
+    adapters.push_back(test::tiny_adapter(device->base().weights.config(), 50 + k));
+    index[k * length + k] = 1;
+  }
+  const auto pool =
+      adapter::pool<float>::build(adapters, {index.data(), 3, length}, info([&](auto& i) {
+                                    i.tau = 0.2F;
+                                    i.centre.assign(length, 0.5F);
+                                  }));
+  REQUIRE(pool);
+  REQUIRE(device->customize(*pool, samples));
+  // It is as near to one adapter as to another: all weights are 1/3, against the task's.
+  const auto empty = device->begin("");
+  REQUIRE(empty);
+  const auto task = match::cosine_softmax{0.2F};
+  std::vector<float> mean(3);
+  for (const auto& one : samples) {
+    std::vector<float> raw(length), f(length);
+    session s(device->base().weights);
+    const auto ids = engine::encode_prompt(tokenizer::byte_tokenizer{}, one.prompt);
+    match::embed<match::error_pooling>(s, ids, ids.size(), raw);
+    match::index_space{pool->info().centre, {}}.place(raw, length / 3, f);
+    const auto w = task.weights(pool->index(), {f.data(), 1, length});
+    for (std::size_t k = 0; k < 3; ++k) mean[k] += w[k] / 3;
+  }
+  double expected = 0;
+  for (const float w : mean) expected -= std::log(double{w}) / 3;
+  CHECK(empty->scope_distance == Approx(expected).epsilon(1e-4));
 }
 
 TEST_CASE("errors of the model are projected into the pool's space", "[engine]") {

@@ -244,6 +244,48 @@ TEST_CASE("the server gets the smaller of the two deadlines", "[engine]") {
   CHECK(log.calls == 0);
 }
 
+TEST_CASE("the device's answer after a failure has what is left of the deadline", "[engine]") {
+  // Takes all the time it may, and fails.
+  struct silent_remote {
+    server_log* log;
+    remote_answer complete(std::string_view, const generation_options& options, piece_sink) {
+      log->options = options;
+      std::this_thread::sleep_for(std::chrono::milliseconds(options.deadline_ms));
+      return {broken, "", 0, 0, 1};
+    }
+  };
+  // Pieces of one byte, each of which takes a while to be taken.
+  const auto ask_within = [](std::uint32_t reserve_ms, server_log& log) {
+    hybrid_engine hybrid(tiny_device(), router::always_server{}, silent_remote{&log},
+                         {.reserve_ms = reserve_ms});
+    return *hybrid.answer("2+2=", {.max_tokens = 40, .deadline_ms = 400}, [](std::string_view) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      return true;
+    });
+  };
+  const std::string whole = tiny_device().answer("2+2=", {.max_tokens = 40})->text;
+  REQUIRE(whole.size() > 30);
+
+  server_log all_of_it, most_of_it;
+  const auto least = ask_within(0, all_of_it), some = ask_within(500, most_of_it);
+  for (const auto* answer : {&least, &some}) {
+    CHECK(answer->record.source == answer_source::device_after_failure);
+    CHECK(answer->record.server_error == broken.text);
+    CHECK(answer->record.tokens >= 1);
+    CHECK(answer->text.size() < whole.size() / 2);
+    CHECK(whole.starts_with(answer->text));
+    CHECK(answer->record.milliseconds < 400 + 200);  // one late piece, and a busy machine
+  }
+  CHECK(all_of_it.options.deadline_ms > 300);
+  CHECK(most_of_it.options.deadline_ms <= 300);  // a quarter is kept
+  CHECK(some.record.tokens >= least.record.tokens);
+  // Nothing is kept for an answer that is there already.
+  server_log late;
+  hybrid_engine after(tiny_device(), at_point{false, true}, silent_remote{&late});
+  CHECK(after.answer("2+2=", {.max_tokens = 2, .deadline_ms = 200})->record.attempts == 1);
+  CHECK(late.options.deadline_ms > 150);
+}
+
 TEST_CASE("a private prompt stays on the device, whatever the router says", "[engine]") {
   static_assert(!std::is_convertible_v<private_prompt, std::string_view>);
   static_assert(!std::is_convertible_v<private_prompt, std::string>);

@@ -77,6 +77,10 @@ TEST_CASE("files that are missing or do not belong together are named", "[engine
   CHECK(engine::open(at.model, "no-tokens").error().text.find("no-tokens") != std::string::npos);
   CHECK(engine::open(at.tokenizer, at.tokenizer).error().text.find(at.tokenizer) !=
         std::string::npos);
+  const auto threads = std::make_shared<serial_executor>();
+  CHECK(engine::open(at.model, at.tokenizer, threads, 24)->context() == 24);
+  CHECK(engine::open(at.model, at.tokenizer, threads, 97).error().text ==
+        at.model + ": a context of 97 tokens, the model's is 96");
   const std::vector<std::string> other{"a bb", "bb a"};
   REQUIRE(tokenizer::bpe_trainer({.vocab = 262, .min_count = 1}).train(other)->save(at.tokenizer));
   const auto wrong = engine::open(at.model, at.tokenizer);

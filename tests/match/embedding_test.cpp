@@ -25,6 +25,16 @@ struct tiny_session {
       visit(i, std::span<const float>(state));
     }
   }
+  /// The error after state (t, 1) on token n is (n - t, 10 t).
+  template <class... More>
+  void prediction_errors(matrix_view<const float> states, std::span<const std::int32_t> next,
+                         matrix_view<float> errors, const More&... more) {
+    deltas += static_cast<int>(sizeof...(more));
+    for (std::size_t i = 0; i < states.rows; ++i) {
+      errors(i, 0) = static_cast<float>(next[i]) - states(i, 0);
+      errors(i, 1) = 10 * states(i, 0);
+    }
+  }
 };
 
 }  // namespace
@@ -83,6 +93,30 @@ TEST_CASE("errors are pooled over the completion alone, BOS is left out") {
   for (std::size_t i = 0; i < 3; ++i) pooling.add_error(i, {errors + i, 1});
   pooling.finish();
   CHECK(f == std::vector<float>{4, 8, 2});
+}
+
+TEST_CASE("one pass pools states and errors, of all tokens and of the prompt alone") {
+  tiny_session session;
+  const std::vector<std::int32_t> tokens{1, 4, 6, 9, 2};  // BOS p q | c EOS
+  std::vector<float> all(6), prompt(6);
+  match::error_pooling of_all(3, all), of_prompt(3, prompt);
+  match::pool_states(session, tokens, 3, of_all, &of_prompt, 0, 0);
+  // Errors after q on c and after c on EOS: (9 - 6, 60) and (2 - 9, 90).
+  CHECK(all == std::vector<float>{5, 1, 5.5F, 1, -2, 75});
+  CHECK(prompt == std::vector<float>{5, 1, 0, 0, 0, 0});
+  CHECK(session.deltas == 4);
+
+  // A prompt alone has no errors; an empty one (BOS, or nothing at all) determines nothing.
+  match::embed<match::error_pooling>(session, std::span(tokens).first(3), 3, all);
+  CHECK(all == prompt);
+  CHECK(match::error_pooling::known(2, 3) == 2);
+  CHECK(match::error_pooling::known(2, 1) == 0);
+  CHECK(match::mean_pooling::known(2, 1) == 2);
+  CHECK(match::mean_pooling::known(2, 0) == 0);
+  match::embed<match::error_pooling>(session, std::span(tokens).first(1), 1, all);
+  CHECK(all == std::vector<float>(6));
+  match::embed<match::error_pooling>(session, std::span(tokens).first(2), 0, all);  // BOS counts
+  CHECK(all == std::vector<float>{0, 0, 4, 1, 3, 10});
 }
 
 TEST_CASE("zeros stay zeros") {

@@ -190,7 +190,7 @@ TEMPLATE_LIST_TEST_CASE("a prediction error is the head's row minus its expectat
                         every_backend) {
   const auto config = small_config();
   const auto weights = random_weights<float>(config, 5);
-  const std::vector<std::int32_t> ids{1, 7, 49, 0, 12};
+  const std::vector<std::int32_t> ids{1, 7, 49, 0, 12, 3, 3, 48, 20, 11, 2};
   llama_session<TestType, float> s(weights), t(weights);
   std::vector<std::vector<double>> expected;
   s.for_each_logits(ids, [&](std::size_t i, std::span<float> logits) {
@@ -206,15 +206,23 @@ TEMPLATE_LIST_TEST_CASE("a prediction error is the head's row minus its expectat
     }
     expected.push_back(error);
   });
-  std::size_t seen = 0;
+  REQUIRE(expected.size() == 10);
+  std::vector<float> states;
   t.for_each_hidden(ids, [&](std::size_t i, std::span<const float> hidden) {
-    if (i + 1 == ids.size()) return;
-    std::vector<float> error(config.dim);
-    t.prediction_error(hidden, ids[i + 1], error);
-    CHECK(relative_distance(error, expected[i]) < 1e-5);
-    ++seen;
+    if (i + 1 < ids.size()) states.insert(states.end(), hidden.begin(), hidden.end());
   });
-  CHECK(seen == 4);
+  const std::size_t stride = config.dim + 3;
+  std::vector<float> errors(10 * stride, 7);
+  for (const std::size_t count : {1U, 3U, 10U}) {  // ten: more than one block of logits
+    const matrix_view<const float> some(states.data(), count, config.dim);
+    const matrix_view<float> out(errors.data(), count, config.dim, stride);
+    t.prediction_errors(some, std::span(ids).subspan(1), out);
+    for (std::size_t i = 0; i < count; ++i) {
+      CHECK(relative_distance(std::vector<float>(out.row(i), out.row(i) + config.dim),
+                              expected[i]) < 1e-5);
+    }
+    CHECK(errors[config.dim] == 7);
+  }
 }
 
 TEST_CASE("rewinding forgets what came after", "[model]") {

@@ -41,7 +41,7 @@ struct customized_task {
     embedding of_all(prompt_tokens, all), of_prompt(prompt_tokens, first);
     match::pool_states(session, ids, prompt_tokens, of_all, &of_prompt, model::no_delta{}, threads);
     if (!whole.empty()) space.place(all, whole);
-    space.place(first, dim, prompt);
+    space.place(first, embedding::known(dim, prompt_tokens), prompt);
   }
 };
 

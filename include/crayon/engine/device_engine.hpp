@@ -16,6 +16,7 @@
 #include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/engine/answer_text.hpp>
+#include <crayon/engine/base_model.hpp>
 #include <crayon/engine/config.hpp>
 #include <crayon/engine/customized_task.hpp>
 #include <crayon/engine/device_answer.hpp>
@@ -27,14 +28,6 @@
 #include <crayon/router/signals.hpp>
 
 namespace crayon::engine {
-
-/// A model, its tokenizer and its identity, shared by all engines that run it.
-template <class Config>
-struct base_model {
-  model::llama_weights<typename Config::element> weights;
-  typename Config::tokenizer tokens;
-  std::string hash;  ///< of the weights: what pools, adapters and routers are bound to
-};
 
 /// One conversation partner: a session over a shared model, with the adapter in use. Answers one
 /// prompt at a time; `fork` makes another for another thread.
@@ -53,10 +46,12 @@ class device_engine {
       std::declval<const pool_type&>(),
       std::declval<std::span<const weighted_slot>>()))::value_type;
 
-  /// Errors: a tokenizer whose size is not the model's vocabulary.
+  /// `context`: the tokens that prompt and answer have room for, see `base_model::context`. Errors:
+  /// one above the model's, a tokenizer whose size is not the model's vocabulary.
   [[nodiscard]] static result<device_engine> make(
       model::llama_weights<typename Config::element> weights, typename Config::tokenizer tokens,
-      std::shared_ptr<executor_type> threads = std::make_shared<executor_type>()) {
+      std::shared_ptr<executor_type> threads = std::make_shared<executor_type>(),
+      std::size_t context = 0) {
     if (tokens.size() != weights.config().vocab) {
       return error{errc::mismatch, "the tokenizer has " + std::to_string(tokens.size()) +
                                        " pieces, the model's vocabulary " +
@@ -65,14 +60,15 @@ class device_engine {
     std::string hash = weights.hash();
     auto base = std::make_shared<const base_model<Config>>(
         base_model<Config>{std::move(weights), std::move(tokens), std::move(hash)});
-    return device_engine(std::move(base), std::move(threads));
+    CRAYON_TRY(const std::size_t room, base->context(context));
+    return device_engine(std::move(base), std::move(threads), room);
   }
 
-  /// Another session over the same model with the same adapter. An executor that runs one region at
-  /// a time must not be shared between sessions of different threads.
+  /// Another session over the same model with the same adapter and room. An executor that runs one
+  /// region at a time must not be shared between sessions of different threads.
   [[nodiscard]] device_engine fork(
       std::shared_ptr<executor_type> threads = std::make_shared<executor_type>()) const {
-    device_engine other(base_, std::move(threads));
+    device_engine other(base_, std::move(threads), session_.context());
     other.owner_ = owner_;
     other.blended_ = blended_;
     other.delta_ = delta_;
@@ -81,6 +77,7 @@ class device_engine {
   }
 
   [[nodiscard]] const base_model<Config>& base() const noexcept { return *base_; }
+  [[nodiscard]] std::size_t context() const noexcept { return session_.context(); }
 
   /// Samples -> embeddings -> weights over the pool -> one adapter, in use from now on. Nothing is
   /// trained. After an error everything is as it was. Errors: no samples, a sample that is longer
@@ -236,10 +233,10 @@ class device_engine {
   inline static const piece_sink ignore_pieces{ignore_pieces_};
 
   device_engine(std::shared_ptr<const base_model<Config>> base,
-                std::shared_ptr<executor_type> threads)
+                std::shared_ptr<executor_type> threads, std::size_t context)
       : base_(std::move(base)),
         threads_(std::move(threads)),
-        session_(base_->weights),
+        session_(base_->weights, context),
         delta_(base_->weights.config()) {
     const auto ids = base_->tokens.encode("a");
     puts_space_first_ = !ids.empty() && base_->tokens.decode(ids.front()).starts_with(' ');

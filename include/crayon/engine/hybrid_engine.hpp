@@ -84,6 +84,9 @@ struct hybrid_answer {
 
 struct hybrid_options {
   std::uint32_t server_deadline_ms = 10'000;  ///< how long the server may take, failures included
+  /// Of a call's deadline, at most a quarter of what is left: kept for the device's answer in case
+  /// the server fails, unless that answer is there already.
+  std::uint32_t reserve_ms = 500;
   /// Hand the device's pieces on while they are generated, and do not ask the router again after
   /// the answer: what a caller has seen cannot be taken back. False: the device's answer is handed
   /// on at once, when the router has seen all of it.
@@ -92,9 +95,10 @@ struct hybrid_options {
 
 /// The device prefills the prompt and the router looks at it; then either the server is asked, or
 /// the device answers and the router looks again. When the server fails, whatever the reason, the
-/// device's answer is given, unless pieces of the server's answer have been handed on already: then
-/// they are what there is, and the record says so. Without a sink nothing is handed on early, and
-/// the fallback is always the device.
+/// device's answer is given, as much of it as the deadline leaves time for and at least one token,
+/// unless pieces of the server's answer have been handed on already: then they are what there is,
+/// and the record says so. Without a sink nothing is handed on early, and the fallback is always
+/// the device.
 template <class Config, remote Remote, router_policy Router = typename Config::router>
 class hybrid_engine {
  public:
@@ -177,7 +181,7 @@ class hybrid_engine {
       record.reason = route_reason::before_answer;
       if (ask_server(out, prompt, options, sink, start)) return finished();
       record.source = answer_source::device_after_failure;
-      take(out, *finish_device(options, sink));
+      take(out, *finish_device(options, sink, record.server_ms));
       return finished();
     }
     const bool stream = options_.stream_device && sink != nullptr;
@@ -196,9 +200,14 @@ class hybrid_engine {
     return finished();
   }
 
-  /// Cannot fail: it follows a `begin` that did not.
-  [[nodiscard]] result<device_answer> finish_device(const generation_options& options,
-                                                    piece_sink* sink) {
+  /// Cannot fail: it follows a `begin` that did not. The device's deadline does not count the time
+  /// between the two, `waited_ms`.
+  [[nodiscard]] result<device_answer> finish_device(generation_options options, piece_sink* sink,
+                                                    double waited_ms = 0) {
+    if (options.deadline_ms != 0) {
+      const double left = static_cast<double>(options.deadline_ms) - waited_ms;
+      options.deadline_ms = static_cast<std::uint32_t>(std::max(left, 1.0));
+    }
     return sink != nullptr ? device_.finish(options, *sink) : device_.finish(options);
   }
 
@@ -216,7 +225,10 @@ class hybrid_engine {
                               std::to_string(options.deadline_ms) + " ms has passed";
         return false;
       }
-      asked.deadline_ms = std::min(asked.deadline_ms, static_cast<std::uint32_t>(left));
+      const bool needed = record.reason == route_reason::before_answer;
+      const double kept = needed ? std::min<double>(options_.reserve_ms, left / 4) : 0;
+      asked.deadline_ms =
+          std::min(asked.deadline_ms, static_cast<std::uint32_t>(std::max(left - kept, 1.0)));
     }
     const auto asked_at = clock::now();
     bool handed_on = false;

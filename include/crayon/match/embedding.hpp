@@ -36,6 +36,10 @@ class mean_pooling {
 
   /// Length of f(x) for hidden states of that length.
   [[nodiscard]] static constexpr std::size_t size(std::size_t dim) noexcept { return 2 * dim; }
+  /// How many elements, the first ones, a prompt of so many tokens determines.
+  [[nodiscard]] static constexpr std::size_t known(std::size_t dim, std::size_t tokens) noexcept {
+    return tokens == 0 ? 0 : dim;
+  }
 
   /// `prompt_tokens` of the tokens to come are the prompt; `f` (2 dim) is the result's memory.
   mean_pooling(std::size_t prompt_tokens, std::span<float> f) noexcept
@@ -75,6 +79,9 @@ class error_pooling {
   static constexpr bool uses_errors = true;
 
   [[nodiscard]] static constexpr std::size_t size(std::size_t dim) noexcept { return 3 * dim; }
+  [[nodiscard]] static constexpr std::size_t known(std::size_t dim, std::size_t tokens) noexcept {
+    return tokens <= 1 ? 0 : dim;  // BOS says nothing
+  }
 
   /// `f` (3 dim) is the result's memory.
   error_pooling(std::size_t prompt_tokens, std::span<float> f) noexcept
@@ -133,26 +140,36 @@ inline void pool_hidden(matrix_view<const float> hidden, std::size_t prompt_toke
 /// Feeds one pass over `tokens` (prompt, then completion) to a pooling of all of them and, unless
 /// null, to one of the prompt alone. `session` is anything that yields hidden states, such as
 /// `model::llama_session`: for_each_hidden(tokens, visit, more...) calls visit(i, state (dim)), and
-/// prediction_error(state, next, error (dim)) tells how wrong the model is about the next token.
-/// `more` is a delta and an executor, if wanted.
+/// prediction_errors(states (n, dim), next (n), errors (n, dim), more...) tells how wrong the model
+/// is about the token after each state. `more` is a delta and an executor, if wanted.
 template <class Pooling, class Session, class... More>
 void pool_states(Session& session, std::span<const std::int32_t> tokens, std::size_t prompt_tokens,
                  Pooling& of_all, Pooling* of_prompt, More&&... more) {
   session.reset();
-  std::vector<float> error;
+  const std::size_t first = prompt_tokens == 0 ? 0 : prompt_tokens - 1;  // predicts a completion
+  std::vector<float> states;
   session.for_each_hidden(
       tokens,
       [&](std::size_t i, std::span<const float> state) {
         of_all.add(i, state);
         if (of_prompt != nullptr && i < prompt_tokens) of_prompt->add(i, state);
-        if constexpr (Pooling::uses_errors) {
-          if (i + 1 < prompt_tokens || i + 1 >= tokens.size()) return;
-          error.resize(state.size());
-          session.prediction_error(state, tokens[i + 1], error);
-          of_all.add_error(i, error);
+        if (Pooling::uses_errors && i >= first && i + 1 < tokens.size()) {
+          states.insert(states.end(), state.begin(), state.end());
         }
       },
-      std::forward<More>(more)...);
+      more...);
+  if constexpr (Pooling::uses_errors) {
+    if (!states.empty()) {
+      const std::size_t count = tokens.size() - 1 - first, dim = states.size() / count;
+      std::vector<float> errors(states.size());
+      session.prediction_errors(matrix_view<const float>(states.data(), count, dim),
+                                tokens.subspan(first + 1),
+                                matrix_view<float>(errors.data(), count, dim), more...);
+      for (std::size_t t = 0; t < count; ++t) {
+        of_all.add_error(first + t, std::span<const float>(errors).subspan(t * dim, dim));
+      }
+    }
+  }
   session.reset();
   of_all.finish();
   if (of_prompt != nullptr) of_prompt->finish();

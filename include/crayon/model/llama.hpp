@@ -17,6 +17,7 @@
 #include <crayon/model/delta.hpp>
 #include <crayon/model/kv_cache.hpp>
 #include <crayon/model/llama_weights.hpp>
+#include <crayon/model/multiply.hpp>
 #include <crayon/model/rope.hpp>
 
 namespace crayon::model {
@@ -99,7 +100,7 @@ class llama_session {
     }
     normalise(last, hidden_.data());
     const matrix_view<const float> hidden{hidden_.data(), 1, config().dim};
-    multiply(weights_->head(), hidden, logits(1), false, threads);
+    multiply<B>(weights_->head(), hidden, logits(1), false, threads);
     return {logits_.data(), config().vocab};
   }
 
@@ -136,7 +137,7 @@ class llama_session {
       std::copy_n(hidden.row(batch.size() - 1), config().dim, hidden_.begin());
       for (std::size_t t = 0; t < batch.size(); t += logit_rows) {
         const std::size_t count = std::min(logit_rows, batch.size() - t);
-        multiply(weights_->head(), hidden.rows_from(t, count), logits(count), false, threads);
+        multiply<B>(weights_->head(), hidden.rows_from(t, count), logits(count), false, threads);
         for (std::size_t j = 0; j < count; ++j) {
           visit(i + t + j, std::span<float>(logits(count).row(j), config().vocab));
         }
@@ -144,22 +145,29 @@ class llama_session {
     }
   }
 
-  /// Of a state (dim) after the final norm: e(next) - sum_v p(v) e(v), e the rows of the head,
-  /// which is minus the gradient of the loss of `next` by the state. Overwrites the last logits.
-  void prediction_error(std::span<const float> hidden, std::int32_t next, std::span<float> error) {
-    B::gemv(weights_->head(), hidden.data(), logits_.data());
-    B::softmax(logits_.data(), config().vocab);
-    for (std::size_t v = 0; v < config().vocab; ++v) logits_[v] = -logits_[v];
-    logits_[static_cast<std::size_t>(next)] += 1;
-    B::gemv_t(weights_->head(), logits_.data(), error.data());
+  /// Of states (n, dim) after the final norm and the tokens (n) that follow them: errors (n, dim) =
+  /// e(next) - sum_v p(v) e(v), e the rows of the head, which is minus the gradient of the loss of
+  /// `next` by the state. Overwrites the last logits. No delta has a site at the head.
+  template <adapter_delta D = no_delta, executor_reference X = serial_executor>
+  void prediction_errors(matrix_view<const float> hidden, std::span<const std::int32_t> next,
+                         matrix_view<float> errors, const D& = {}, X&& threads = X{}) {
+    const std::size_t most = std::min(max_batch_, logit_rows);
+    for (std::size_t t = 0; t < hidden.rows; t += most) {
+      const std::size_t count = std::min(most, hidden.rows - t);
+      const matrix_view<float> p = logits(count);
+      multiply<B>(weights_->head(), hidden.rows_from(t, count), p, false, threads);
+      for (std::size_t j = 0; j < count; ++j) {
+        B::softmax(p.row(j), p.cols);
+        for (std::size_t v = 0; v < p.cols; ++v) p(j, v) = -p(j, v);
+        p(j, static_cast<std::size_t>(next[t + j])) += 1;
+      }
+      multiply_back<B>(weights_->head(), p, errors.rows_from(t, count), threads);
+    }
   }
 
  private:
   /// Rows of logits that are computed together: a vocabulary can be a thousand times `dim`.
   static constexpr std::size_t logit_rows = 8;
-  /// Multiply-adds below which waking threads costs more than it saves: 2^18 are 10 to 50 us of one
-  /// core, waking a thread is up to 44 us.
-  static constexpr std::size_t parallel_from = std::size_t{1} << 18;
 
   template <class D, class X>
   void layers(std::span<const std::int32_t> tokens, const D& delta, X& threads) {
@@ -240,34 +248,8 @@ class llama_session {
   template <class D, class X>
   void linear(std::size_t layer, projection p, matrix_view<const float> x, matrix_view<float> y,
               bool accumulate, const D& delta, X& threads) {
-    multiply(weights_->linear(layer, p), x, y, accumulate, threads);
+    multiply<B>(weights_->linear(layer, p), x, y, accumulate, threads);
     delta.add(llama_config::site(layer, p), x, y, scratch_.data());
-  }
-
-  template <class X>
-  static void multiply(matrix_view<const E> w, matrix_view<const float> x, matrix_view<float> y,
-                       bool accumulate, X& threads) {
-    split(threads, x.rows * w.size(), w.rows, 16, [&](std::size_t first, std::size_t last) {
-      const matrix_view<const E> rows = w.rows_from(first, last - first);
-      if (x.rows > 1) {
-        B::gemm_nt(x, rows, {y.data + first, y.rows, last - first, y.stride}, accumulate);
-      } else if (accumulate) {
-        B::gemv_add(1, rows, x.data, y.data + first);
-      } else {
-        B::gemv(rows, x.data, y.data + first);
-      }
-    });
-  }
-
-  /// task(first, last) over {0, ..., count - 1}, in parts that start at multiples of `grain`.
-  template <class X, class Task>
-  static void split(X& threads, std::size_t work, std::size_t count, std::size_t grain,
-                    const Task& task) {
-    const std::size_t parts = work < parallel_from ? 1 : std::size_t{threads.concurrency()};
-    threads.parallel_for(parts, [&](std::size_t part) {
-      const auto [first, last] = part_of(count, part, parts, grain);
-      if (first < last) task(first, last);
-    });
   }
 
   /// The final norm of row t of the current batch.
