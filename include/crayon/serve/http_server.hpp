@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <concepts>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -22,19 +21,10 @@
 
 #include <crayon/core/result.hpp>
 #include <crayon/core/utf8.hpp>
+#include <crayon/serve/generator.hpp>
 #include <crayon/serve/openai_request.hpp>
 
 namespace crayon::serve {
-
-/// One model that can answer one request at a time. It may also have
-/// `check(const generation_request&) -> result<void>`: whether it can answer at all, asked before
-/// the first byte goes out, so that a prompt that is too long is an HTTP 400 and not a broken
-/// stream.
-template <class G>
-concept generator = std::movable<G> && requires(G& g, const generation_request& r, piece_sink s) {
-  // hands on the answer's pieces, in bytes that may end within a character; stops when s says so
-  { g(r, s) } -> std::same_as<result<generation>>;
-};
 
 struct server_options {
   std::string host = "127.0.0.1";

@@ -15,22 +15,9 @@
 #include <crayon/concepts.hpp>
 #include <crayon/io/json.hpp>
 #include <crayon/serve/chat_message.hpp>
+#include <crayon/serve/generator.hpp>
 
 namespace crayon::serve {
-
-/// What the server asks a generator for.
-struct generation_request {
-  std::string prompt;                  ///< of a chat: `last_user_message`
-  std::vector<chat_message> messages;  ///< empty for /v1/completions
-  generation_options options;
-};
-
-/// What a generator says about a finished answer; the text went out in pieces.
-struct generation {
-  std::size_t prompt_tokens = 0;
-  std::size_t completion_tokens = 0;
-  bool length_limit = false;  ///< it ended because of max_tokens or the context, not by itself
-};
 
 /// The limits that requests are held to.
 struct request_limits {
