@@ -148,6 +148,17 @@ concept adapter_pool = element<typename P::element_type> && requires(const P& p,
   { p.index(i) } -> std::convertible_to<std::span<const float>>;  // unit vector of adapter i
 };
 
+/// Which sites of a mapped pool stay in memory: `adapter::keep_all`, `adapter::lru`,
+/// `adapter::pinned`. Whatever it lets go comes back from the file when it is read again.
+template <class R>
+concept residency_policy = std::move_constructible<R> &&
+    requires(R& r, std::span<const std::size_t> bytes, std::size_t site,
+             function_ref<result<void>(std::size_t)> pin, function_ref<void(std::size_t)> let_go) {
+  // before anything else: the bytes of every site; pin(site) keeps one in memory for good
+  { r.start(bytes, pin) } -> std::same_as<result<void>>;
+  r.use(site, let_go);  // the site is about to be read; several threads may call it at once
+};
+
 /// Pool and weights -> one adapter (or a delta that keeps the sum exact).
 template <class B, class Pool>
 concept blend_policy = requires(const Pool& pool, std::span<const weighted_slot> weights) {

@@ -3,9 +3,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,26 +12,11 @@
 
 #include <crayon/adapter/interleaved_view.hpp>
 #include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/adapter/pool_info.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
 
 namespace crayon::adapter {
-
-/// What a pool was trained for. Using it otherwise is an error or a named override.
-struct pool_info {
-  std::string base_model;          ///< name or path, for people
-  std::string base_hash;           ///< llama_weights::hash() of the base model
-  std::string embedding;           ///< name() of the embedding policy of the index vectors
-  std::string matcher;             ///< name() of the matcher
-  std::string blend;               ///< name() of the blend policy used in training
-  float tau = 0.1F;                ///< temperature of the matcher
-  std::vector<std::string> names;  ///< one per adapter; "adapter-<k>" where none is given
-  std::vector<float> centre;       ///< (D), subtracted from embeddings; empty: nothing is
-  std::vector<float> projection;   ///< (d, D), then multiplied with; empty: nothing is, d = D
-  std::map<std::string, std::string> notes;
-
-  friend bool operator==(const pool_info&, const pool_info&) = default;
-};
 
 template <element E>
 class pool {
@@ -148,69 +131,21 @@ class pool {
 };
 static_assert(adapter_pool<pool<float>>);
 
-/// "module (out, in) rank r scale s", and the kind where it is not linear
-[[nodiscard]] inline std::string describe(const site_shape& s) {
-  return s.module + " (" + std::to_string(s.out) + ", " + std::to_string(s.in) + ") rank " +
-         std::to_string(s.rank) + " scale " + std::to_string(s.scale) +
-         (s.kind == site_kind::linear ? "" : " " + std::string(name(s.kind)));
-}
-
 template <element E>
 result<pool<E>> pool<E>::zeros(std::vector<site_shape> shapes, std::size_t count,
                                matrix_view<const float> index, pool_info info, std::size_t tile) {
-  if (count == 0 || shapes.empty()) {
-    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
-                                      std::to_string(shapes.size()) + " sites"};
-  }
-  constexpr std::size_t line = alignment / sizeof(E);
-  if (tile == 0 || tile % line != 0) {
-    return error{errc::bad_value, "a tile of " + std::to_string(tile) +
-                                      " elements, needs a multiple of " + std::to_string(line)};
-  }
-  if (index.cols != 0 && index.rows != count) {
-    return error{errc::bad_shape, std::to_string(count) + " adapters, but " +
-                                      std::to_string(index.rows) + " index vectors"};
-  }
+  CRAYON_CHECK(check_pool(shapes, count, index, info, tile, sizeof(E)));
   pool p;
   p.shapes_ = std::move(shapes);
   p.count_ = count;
   p.tile_ = tile;
   p.index_dim_ = index.cols;
-  if (!info.names.empty() && info.names.size() != count) {
-    return error{errc::bad_shape, std::to_string(count) + " adapters, but " +
-                                      std::to_string(info.names.size()) + " names"};
-  }
-  for (std::size_t k = info.names.size(); k < count; ++k) {
-    info.names.push_back("adapter-" + std::to_string(k));
-  }
-  if (!info.projection.empty()) {
-    if (info.projection.size() != index.cols * info.centre.size()) {
-      return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
-                                        " and a centre of " + std::to_string(info.centre.size()) +
-                                        ", but a projection of " +
-                                        std::to_string(info.projection.size()) + " elements"};
-    }
-  } else if (!info.centre.empty() && info.centre.size() != index.cols) {
-    return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
-                                      ", but a centre of " + std::to_string(info.centre.size())};
-  }
   for (std::size_t k = 0; index.cols != 0 && k < count; ++k) {
-    double squares = 0;
-    for (std::size_t j = 0; j < index.cols; ++j) {
-      squares += double{index.row(k)[j]} * double{index.row(k)[j]};
-    }
-    if (!(std::abs(squares - 1) < 1e-3)) {  // also when it is NaN
-      return error{errc::bad_value, "index vector of " + info.names[k] + " has length " +
-                                        std::to_string(std::sqrt(squares)) + ", needs 1"};
-    }
     p.index_.insert(p.index_.end(), index.row(k), index.row(k) + index.cols);
   }
   p.info_ = std::move(info);
   std::size_t total = 0;
   for (const auto& s : p.shapes_) {
-    if (s.rank == 0 || s.in == 0 || s.out == 0) {
-      return error{errc::bad_shape, "an empty factor: " + describe(s)};
-    }
     for (const std::size_t side : {s.in, s.out}) {
       p.offsets_.push_back(total);
       total += (s.rank * side + tile - 1) / tile * tile * count;
@@ -223,19 +158,7 @@ result<pool<E>> pool<E>::zeros(std::vector<site_shape> shapes, std::size_t count
 template <element E>
 result<void> pool<E>::insert(std::size_t slot, const lora_adapter<E>& adapter) {
   CRAYON_ASSERT(slot < size());
-  const std::string& who = info_.names[slot];
-  if (adapter.size() != sites()) {
-    return error{errc::bad_shape, who + " has " + std::to_string(adapter.size()) +
-                                      " sites, the pool has " + std::to_string(sites())};
-  }
-  for (std::size_t i = 0; i < sites(); ++i) {
-    const auto at = adapter.find(shapes_[i].module);
-    if (!at) return error{errc::bad_shape, who + " has no module " + shapes_[i].module};
-    if (adapter.shape(*at) != shapes_[i]) {
-      return error{errc::bad_shape, who + " has " + describe(adapter.shape(*at)) +
-                                        ", the pool has " + describe(shapes_[i])};
-    }
-  }
+  CRAYON_CHECK(check_shapes(info_.names[slot], adapter, shapes_));
   for (std::size_t i = 0; i < sites(); ++i) {
     const auto factors = adapter.factors(*adapter.find(shapes_[i].module));
     const auto copy_in = [&](interleaved_view<E> to, const E* from) {

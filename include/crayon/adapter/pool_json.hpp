@@ -22,6 +22,32 @@
 
 namespace crayon::adapter {
 
+/// What is written. A file of format 1 is still read: it has one checksum over all its bytes, no
+/// spare slots and no R factors.
+inline constexpr std::string_view pool_format = "crayon.pool/2";
+inline constexpr std::string_view pool_format_1 = "crayon.pool/1";
+
+/// The element type of the factors in a pool file; also tells whether a file is a pool.
+[[nodiscard]] inline result<dtype> pool_dtype(const io::safetensors& file) {
+  const auto format = file.metadata().find("format");
+  if (format == file.metadata().end() ||
+      (format->second != pool_format && format->second != pool_format_1)) {
+    return error{errc::bad_format,
+                 file.path() + ": not a pool: its format is " +
+                     (format == file.metadata().end() ? "not given" : format->second) + ", needs " +
+                     std::string(pool_format)};
+  }
+  for (const auto& t : file.tensors()) {
+    if (!t.name.ends_with(".lora_A")) continue;
+    for (const dtype type : {dtype::f32, dtype::bf16, dtype::f16}) {
+      if (t.dtype == name(type)) return type;
+    }
+    return error{errc::unsupported, file.path() + ": tensor " + t.name + " is " + t.dtype +
+                                        ", needs F32, BF16 or F16"};
+  }
+  return error{errc::bad_format, file.path() + ": a pool without factors"};
+}
+
 namespace pool_json {
 
 using nlohmann::json;
@@ -41,9 +67,27 @@ using nlohmann::json;
   return value;
 }
 
-/// Over every tensor and every metadata entry but the checksum itself.
+/// "<module>.lora_A", "<module>.lora_B": [tiles, slots, tile]
+[[nodiscard]] inline std::string key(const site_shape& s, char factor) {
+  return s.module + ".lora_" + factor;
+}
+/// "<module>.R_A", "<module>.R_B": (K, K), F32, K the sum of the ranks
+[[nodiscard]] inline std::string core_key(const site_shape& s, char factor) {
+  return s.module + ".R_" + factor;
+}
+/// The tensors whose bytes have checksums of their own in format 2.
+[[nodiscard]] inline bool is_large(std::string_view name) noexcept {
+  for (const std::string_view end : {".lora_A", ".lora_B", ".R_A", ".R_B"}) {
+    if (name.ends_with(end)) return true;
+  }
+  return false;
+}
+
+/// Over every tensor and every metadata entry but the checksum itself. In format 2 `with_large` is
+/// false: of the large tensors it has name, type and shape, and tensors of their checksums.
 [[nodiscard]] inline std::string checksum(const std::vector<io::tensor>& tensors,
-                                          const std::map<std::string, std::string>& metadata) {
+                                          const std::map<std::string, std::string>& metadata,
+                                          bool with_large) {
   std::map<std::string_view, const io::tensor*> by_name;
   for (const auto& t : tensors) by_name[t.name] = &t;
   hasher h;
@@ -56,7 +100,7 @@ using nlohmann::json;
     add(name);
     add(t->dtype);
     add(io::shape_text(t->shape));
-    h.add(t->bytes.data(), t->bytes.size());
+    if (with_large || !is_large(name)) h.add(t->bytes.data(), t->bytes.size());
   }
   for (const auto& [key, value] : metadata) {
     if (key == "checksum") continue;
@@ -70,8 +114,16 @@ using nlohmann::json;
   json sites = json::array();
   for (const auto& s : shapes) {
     sites.push_back({s.module, s.out, s.in, s.rank, text_of(s.scale)});
+    if (s.kind != site_kind::linear) sites.back().push_back(name(s.kind));
   }
   return sites.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+[[nodiscard]] inline std::optional<site_kind> kind_of(std::string_view text) noexcept {
+  for (const auto kind : {site_kind::linear, site_kind::embedding, site_kind::bias}) {
+    if (text == name(kind)) return kind;
+  }
+  return std::nullopt;
 }
 
 /// Nothing if the text is not what `sites_text` writes.
@@ -80,13 +132,15 @@ using nlohmann::json;
   if (!sites.is_array()) return std::nullopt;
   std::vector<site_shape> shapes;
   for (const auto& s : sites) {
-    const bool good = s.is_array() && s.size() == 5 && s[0].is_string() &&
+    const bool good = s.is_array() && (s.size() == 5 || s.size() == 6) && s[0].is_string() &&
                       s[1].is_number_unsigned() && s[2].is_number_unsigned() &&
-                      s[3].is_number_unsigned() && s[4].is_string();
+                      s[3].is_number_unsigned() && s[4].is_string() && s.back().is_string();
     const auto scale = good ? float_of(s[4].get<std::string>()) : std::nullopt;
-    if (!scale) return std::nullopt;
+    const auto kind =
+        good && s.size() == 6 ? kind_of(s[5].get<std::string>()) : std::optional(site_kind::linear);
+    if (!scale || !kind) return std::nullopt;
     shapes.push_back({s[0].get<std::string>(), s[1].get<std::size_t>(), s[2].get<std::size_t>(),
-                      s[3].get<std::size_t>(), *scale});
+                      s[3].get<std::size_t>(), *scale, *kind});
   }
   return shapes;
 }
@@ -100,31 +154,6 @@ using nlohmann::json;
     list.push_back(n.get<std::string>());
   }
   return list;
-}
-
-/// "<module>.lora_A": [tiles, adapters, tile]
-[[nodiscard]] inline std::string key(const site_shape& s, char factor) {
-  return s.module + ".lora_" + factor;
-}
-
-/// The tensor of one factor, of rank * side elements, is there and has its shape.
-[[nodiscard]] inline result<void> check_tensor(const io::safetensors& file, const std::string& name,
-                                               std::size_t rank, std::size_t side,
-                                               std::size_t count, std::size_t tile) {
-  const auto* t = file.find(name);
-  if (t == nullptr)
-    return error{errc::bad_format, file.path() + ": tensor " + name + " is missing"};
-  const bool too_large = side != 0 && rank > (~std::size_t{0} >> 8) / side;
-  const std::size_t elements = rank * side;
-  const std::vector<std::size_t> needed{tile == 0 ? 0 : elements / tile + (elements % tile != 0),
-                                        count, tile};
-  if (too_large || t->shape != needed) {
-    return error{errc::bad_shape, file.path() + ": tensor " + name + " has shape " +
-                                      io::shape_text(t->shape) + ", a factor of " +
-                                      std::to_string(rank) + " x " + std::to_string(side) +
-                                      " needs " + io::shape_text(needed)};
-  }
-  return {};
 }
 
 /// As the file will hold it: bytes that are not UTF-8 are replaced before the checksum is taken.

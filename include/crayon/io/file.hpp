@@ -158,6 +158,19 @@ class atomic_file {
     return write(std::as_bytes(std::span(text)));
   }
 
+  /// Overwrites bytes that are there; the next `write` goes on where the last one ended.
+  [[nodiscard]] result<void> write_at(std::size_t offset, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const ::ssize_t count =
+          ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<::off_t>(offset));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return file_error("write", path_, errno);
+      offset += static_cast<std::size_t>(count);
+      bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+    return {};
+  }
+
   /// Gives the file its name. `sync` waits until the bytes are on the medium, so that a power cut
   /// cannot leave an empty file under the new name.
   [[nodiscard]] result<void> commit(bool sync = false) {

@@ -36,6 +36,8 @@ class safetensors {
   [[nodiscard]] static result<safetensors> open(std::string path);
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
+  /// The whole file.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return file_.bytes(); }
   /// In the order of their bytes in the file.
   [[nodiscard]] const std::vector<tensor>& tensors() const noexcept { return tensors_; }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
