@@ -110,6 +110,7 @@ struct concat {
     return {};
   }
 };
+static_assert(factor_source<adapter::pool<float>>);
 static_assert(blend_policy<concat, adapter::pool<float>>);
 
 }  // namespace crayon::blend

@@ -114,8 +114,8 @@ using json = nlohmann::json;
   out.max_tokens = std::min(limits.default_tokens, limits.max_tokens);
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {
     if (const json* value = field(body, name)) {
-      if (!value->is_number_integer() || *value < 1) return bad_field(name, *value, "1 or more");
-      const auto asked = value->get<std::uint64_t>();
+      const auto asked = value->is_number_unsigned() ? value->get<std::uint64_t>() : 0;
+      if (asked == 0) return bad_field(name, *value, "1 or more");
       out.max_tokens =
           asked < limits.max_tokens ? static_cast<std::size_t>(asked) : limits.max_tokens;
     }

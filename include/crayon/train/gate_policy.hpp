@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <crayon/concepts.hpp>
+#include <crayon/match/uniform.hpp>
 
 namespace crayon::train {
 
@@ -71,5 +72,8 @@ struct per_sample {
     }
   }
 };
+static_assert(gate_policy<leave_one_out, match::uniform>);
+static_assert(gate_policy<whole_group, match::uniform>);
+static_assert(gate_policy<per_sample, match::uniform>);
 
 }  // namespace crayon::train

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // expect: constraint
 // expect: gate_policy
-#include <crayon/match/uniform.hpp>
 #include <crayon/train/gate_policy.hpp>
 
 template <crayon::train::gate_policy<crayon::match::uniform> G>
