@@ -36,7 +36,7 @@ json number(float value) {
 
 result<void> run(const ask_options& o, json& report) {
   CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
-  CRAYON_TRY(device made, open_device(o.model, o.adapters));
+  CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
   std::string hash;
   if (!o.pool.empty()) {
     CRAYON_TRY(hash, customize(made, o));
@@ -70,9 +70,13 @@ result<void> run(const ask_options& o, json& report) {
   }
   std::fputc('\n', stdout);
   std::fflush(stdout);
-  std::fprintf(stderr, "[%s, %s, %.0f ms]%s%s\n", std::string(name(record.source)).c_str(),
-               std::string(name(record.reason)).c_str(), record.milliseconds,
-               record.server_error.empty() ? "" : " ", record.server_error.c_str());
+  if (record.source == engine::answer_source::server_cut_off) {
+    return error{errc::network_failed, "the server's answer ends here: " + record.server_error};
+  }
+  std::fprintf(
+      stderr, "[%s, %s, %.0f ms]%s%s\n", std::string(name(record.source)).c_str(),
+      std::string(name(record.reason)).c_str(), record.milliseconds,
+      record.server_error.empty() ? "" : " the server failed: ", record.server_error.c_str());
 
   report["text"] = answer.text;
   report["source"] = name(record.source);

@@ -2,6 +2,8 @@
 // The command line of each command. The only file that pays for CLI11, with main.cpp and the demo.
 #include "commands.hpp"
 
+#include <crayon/engine/base_model.hpp>
+
 #include "add_command.hpp"
 
 namespace crayon::cli {
@@ -26,6 +28,15 @@ void add_adapter_option(CLI::App& command, std::vector<std::string>& adapters) {
 }
 
 namespace {
+
+void add_context_option(CLI::App& command, std::size_t& context) {
+  command
+      .add_option("--context", context,
+                  "Tokens that prompt and answer have room for (default: the model's context, at "
+                  "most " +
+                      std::to_string(engine::default_context) + ")")
+      ->check(CLI::PositiveNumber);
+}
 
 void add_info(CLI::App& parent, selection& chosen) {
   auto o = std::make_shared<info_options>();
@@ -183,7 +194,13 @@ void add_ask(CLI::App& parent, selection& chosen) {
              "A failure of the server is an error, not an answer of the device");
   c.add_option("--tokens,-n", o->generation.max_tokens, "Tokens of the answer at most")
       ->capture_default_str();
+  add_context_option(c, o->context);
   c.add_option("prompt", o->prompt, "What to ask")->type_name("PROMPT")->required();
+  c.footer(
+      "The answer goes to stdout; one line on stderr says who answered and, where the server\n"
+      "failed (no connection, an HTTP error, a page of HTML, too late), why. Then the device\n"
+      "answers, and the exit status is 0. It is 1 where there is no whole answer: with\n"
+      "--no-fallback, or when the server fails in the middle of its answer.");
 }
 
 void add_serve(CLI::App& parent, selection& chosen) {
@@ -198,6 +215,7 @@ void add_serve(CLI::App& parent, selection& chosen) {
   c.add_option("--sessions", o->sessions, "Requests answered at once; with one it uses all cores")
       ->check(CLI::Range(std::size_t{1}, std::size_t{64}))
       ->capture_default_str();
+  add_context_option(c, o->context);
 }
 
 }  // namespace

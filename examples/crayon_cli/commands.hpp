@@ -85,6 +85,7 @@ struct ask_options {
   std::string server_model;
   std::string prompt;
   generation_options generation;
+  std::size_t context = 0;  ///< 0: see engine::base_model::context
   std::uint32_t deadline_ms = 10'000;
   bool no_fallback = false;
 };
@@ -96,6 +97,7 @@ struct serve_options {
   std::uint16_t port = 8080;
   std::string name = "crayon";
   std::size_t sessions = 1;
+  std::size_t context = 0;
 };
 
 result<void> run(const info_options& o, json& report);

@@ -2,6 +2,7 @@
 // Samples as token ids and embeddings of the base model.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -28,7 +29,9 @@ template <class Pooling>
                                                thread_pool& threads) {
   const std::size_t width = Pooling::size(model.config().dim);
   std::vector<float> rows(samples.size() * width);
-  session s(model);
+  std::size_t longest = 1;
+  for (const auto& one : samples) longest = std::max(longest, one.ids.size());
+  session s(model, longest);
   progress_bar bar("embedding");
   for (std::size_t i = 0; i < samples.size(); ++i) {
     match::embed<Pooling>(s, samples[i].ids, samples[i].prompt_tokens,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -37,8 +38,9 @@ result<void> run(const generate_options& o, json& report) {
   }
 
   thread_pool threads;
-  session s(model);
   const auto prompt = engine::encode_prompt(tokens, o.prompt);
+  const std::size_t longest = model.config().context;
+  session s(model, std::min(longest, prompt.size() + std::min(o.tokens, longest)));
   std::fwrite(o.prompt.data(), 1, o.prompt.size(), stdout);
 
   model::random_sampler draw(o.sampling, o.seed);

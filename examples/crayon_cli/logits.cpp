@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 
@@ -16,7 +17,7 @@ result<void> run(const logits_options& o, json& report) {
   for (const auto& a : o.adapters) CRAYON_CHECK(adapters.add(a, hash));
 
   thread_pool threads;
-  session s(model);
+  session s(model, std::min(o.ids.size(), model.config().context));
   CRAYON_CHECK(s.check(o.ids));
   const std::size_t vocab = model.config().vocab;
   aligned_vector<float> all(o.ids.size() * vocab);

@@ -69,10 +69,14 @@ std::string adapter_hash(const adapter::lora_adapter<float>& made) {
   return h.hex();
 }
 
-result<device> open_device(const model_options& options, const std::vector<std::string>& adapters) {
+result<device> open_device(const model_options& options, const std::vector<std::string>& adapters,
+                           std::size_t context) {
   CRAYON_TRY(weights model, load_model(options.model));
   CRAYON_TRY(llama2c_tokenizer tokens, load_tokenizer(options, model.config()));
-  CRAYON_TRY(device made, device::make(std::move(model), std::move(tokens)));
+  auto opened =
+      device::make(std::move(model), std::move(tokens), std::make_shared<thread_pool>(), context);
+  if (!opened) return error{opened.error().code, options.model + ": " + opened.error().text};
+  device made = *std::move(opened);
   if (adapters.empty()) return made;
   std::vector<adapter::lora_adapter<float>> loaded;
   std::vector<weighted_slot> slots;

@@ -60,9 +60,10 @@ struct adapter_argument {
 /// Identity of an adapter: what a router's thresholds are bound to.
 [[nodiscard]] std::string adapter_hash(const adapter::lora_adapter<float>& made);
 
-/// Model and tokenizer as an engine, with the adapters' sum in use.
+/// Model and tokenizer as an engine, with the adapters' sum in use and room for `context` tokens.
 [[nodiscard]] result<device> open_device(const model_options& options,
-                                         const std::vector<std::string>& adapters);
+                                         const std::vector<std::string>& adapters,
+                                         std::size_t context = 0);
 
 /// Adapters from disk, bound to a model as one sum. Not movable once bound: the delta refers to
 /// the factors.

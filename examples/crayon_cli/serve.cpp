@@ -42,7 +42,7 @@ result<void> run(const serve_options& o, json& report) {
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
-  CRAYON_TRY(device first, open_device(o.model, o.adapters));
+  CRAYON_TRY(device first, open_device(o.model, o.adapters, o.context));
   std::vector<answerer> answerers;
   for (std::size_t i = 1; i < o.sessions; ++i) {
     answerers.emplace_back(first.fork(std::make_shared<thread_pool>(1)));

@@ -123,6 +123,7 @@ TEST_CASE("token ids that the model does not have, prompts that do not fit") {
   check(w, {"logits --model model.bin --ids 1,259 --out l.safetensors", {"259", "token 1"}});
   check(w, {"logits --model model.bin --ids -1 --out l.safetensors", {"-1", "259"}});
   check(w, {"generate --model model.bin --prompt '" + std::string(70, 'x') + "'", {"72", "64"}});
+  check(w, {"serve --model model.bin --port 0 --context 65", {"model.bin", "65", "64"}});
   check(w, {"logits --model model.bin --ids 1 --out none/l.safetensors", {"none/l.safetensors"}});
 }
 
@@ -249,10 +250,28 @@ TEST_CASE("ports in use and servers that are none") {
   check(w, {ask + "--router always.json --no-fallback hello", {url, "html"}});
   check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-1"}});
   check(w, {ask + "--router none.json hello", {"none.json"}});
+  check(w, {ask + "--router always.json --context 65 hello", {"model.bin", "65", "64"}});
 
-  // Without that flag the device answers, and says why.
+  // Without that flag the device answers, and one line says why.
   const auto done = w.run(ask + "--router always.json --tokens 3 hello --json r.json");
   INFO(done.err);
   CHECK(done.status == 0);
+  CHECK_FALSE(done.out.empty());
+  CHECK(std::count(done.err.begin(), done.err.end(), '\n') == 1);
+  CHECK(done.err.find("the server failed: " + url) != std::string::npos);
+  CHECK(done.err.find("text/html") != std::string::npos);
   CHECK(read(w / "r.json").find("device_after_failure") != std::string::npos);
+
+  // Half of the server's answer is no answer.
+  const listener cut(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+      "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n");
+  const std::string there = "http://127.0.0.1:" + cut.port() + "/v1";
+  const auto half =
+      w.run("ask --model model.bin --router always.json --server " + there + " hello");
+  INFO(half.err);
+  CHECK(half.status == 1);
+  CHECK(half.out == "Hel\n");
+  CHECK(half.err.find("the server's answer ends here: " + there) != std::string::npos);
+  CHECK(std::count(half.err.begin(), half.err.end(), '\n') == 1);
 }
