@@ -80,6 +80,17 @@ struct weighted_rows {
   std::size_t count;
 };
 
+/// Rows in tiles of `tile` elements that lie `stride` elements apart: src[i] is the first tile of
+/// row i. An interleaved pool has its factors like this.
+template <class E>
+struct weighted_tiles {
+  const float* weight;
+  const E* const* src;
+  std::size_t count;
+  std::size_t tile;
+  std::size_t stride;
+};
+
 // ----------------------------------------------------------------------------------------- axes
 
 /// Runs independent tasks: `serial_executor`, `thread_pool`.
@@ -97,13 +108,15 @@ concept executor_reference = executor<std::remove_reference_t<X>>;
 template <class B, class E>
 concept kernels_for = requires(float s, const float* x, float* y, E* e, const E* p, std::size_t n,
                                matrix_view<const E> w, matrix_view<const float> u,
-                               matrix_view<float> m, weighted_rows<E> rows) {
+                               matrix_view<float> m, weighted_rows<E> rows,
+                               weighted_tiles<E> tiles) {
   { B::dot(p, x, n) } -> std::same_as<float>;  // sum_j p[j] x[j]
   B::axpy(s, p, y, n);                         // y[j] += s p[j]
   B::gemv(w, x, y);                            // y = W x; y has W.rows, x has W.cols
   B::gemv_t(w, x, y);                          // y = W^T x; y has W.cols, x has W.rows
   B::gemv_add(s, w, x, y);                     // y += s W x
   B::weighted_sum(rows, e, n);                 // e[j] = sum_i w_i src_i[j], rounded once
+  B::weighted_sum(tiles, e, n, bool{});        // the same; true: e is not read soon, past caches
   B::gemm_nt(u, w, m, bool{});                 // M (+)= U W^T; U (m,k), W (n,k), M (m,n)
   B::gemm_nn(u, w, m, bool{});                 // M (+)= U W;   U (m,k), W (k,n), M (m,n)
 };

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/blend/linear.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <new>
 #include <vector>
 
 #include <crayon/core/thread_pool.hpp>
+#include <crayon/simd/highway_dynamic.hpp>
 #include <crayon/simd/highway_static.hpp>
 #include <crayon/simd/xsimd_static.hpp>
 
@@ -177,6 +179,60 @@ TEST_CASE("the threads do not change a bit of the result") {
     const auto together = blend::linear<>::blend(p.pool, weights, threads);
     CHECK(same(*alone, *together));
   }
+}
+
+TEMPLATE_TEST_CASE("an adapter that is written past the caches has the same bits", "", float,
+                   bf16) {
+  rng random{24};
+  const std::vector<adapter::site_shape> shapes{{"layer", 40'000, 50, 70, 1.0F},
+                                                {"other", 9, 70'001, 40, 2.0F}};
+  std::vector<lora_adapter<TestType>> adapters;
+  for (int k = 0; k < 2; ++k) adapters.push_back(random_adapter<TestType>(shapes, random));
+  REQUIRE(adapters[0].bytes() > std::size_t{8} << 20);
+  const auto big = *pool<TestType>::build(adapters, {}, {});
+  const std::vector<weighted_slot> weights{{0, 0.25F}, {1, 0.75F}};
+  thread_pool threads(3);
+  const auto serial = *blend::linear<simd::highway_dynamic>::blend(big, weights);
+  const auto parallel = *blend::linear<simd::highway_dynamic>::blend(big, weights, threads);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < serial.size(); ++i) {
+    const auto check = [&](auto factor_of) {
+      const auto s = factor_of(serial), p = factor_of(parallel), x = factor_of(adapters[0]),
+                 y = factor_of(adapters[1]);
+      for (std::size_t j = 0; j < s.size(); ++j) {
+        const TestType* src[] = {x.data + j, y.data + j};
+        const float w[] = {0.25F, 0.75F};
+        TestType expected{};
+        simd::highway_dynamic::weighted_sum(weighted_rows<TestType>{w, src, 2}, &expected, 1);
+        wrong += to_float(s.data[j]) != to_float(expected);
+        wrong += to_float(p.data[j]) != to_float(expected);
+      }
+    };
+    check([i](const auto& a) { return a.factors(i).a; });
+    check([i](const auto& a) { return a.factors(i).b; });
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("an adapter of weight zero is not read") {
+  rng random{25};
+  random_pool<float> source(random, 3);
+  const std::vector<weighted_slot> two{{0, 0.5F}, {2, 0.5F}}, all{{0, 0.5F}, {1, 0.0F}, {2, 0.5F}};
+  const auto expected = *blend::linear<>::blend(source.pool, two);
+  for (std::size_t i = 0; i < source.pool.sites(); ++i) {
+    for (auto factor : {source.pool.a(i), source.pool.b(i)}) {
+      for (std::size_t t = 0; t < factor.tiles(); ++t) {
+        std::fill_n(factor.at(t, 1), factor.tile, std::numeric_limits<float>::quiet_NaN());
+      }
+    }
+  }
+  const auto blended = *blend::linear<>::blend(source.pool, all);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < blended.size(); ++i) {
+    const auto a = blended.factors(i).a, e = expected.factors(i).a;
+    for (std::size_t j = 0; j < a.size(); ++j) wrong += !(a.data[j] == e.data[j]);
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("blending into an adapter that exists allocates nothing") {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <crayon/concepts.hpp>
+#include <crayon/core/aligned.hpp>
 #include <crayon/core/rng.hpp>
 
 #include "../catch.hpp"
@@ -256,6 +257,52 @@ void check_weighted_sum() {
   }
 }
 
+/// Tiles give what whole rows give, to the bit: at any length, with the stores past the caches too.
+template <class B, element E>
+void check_weighted_tiles() {
+  rng random{16};
+  constexpr std::size_t line = alignment / sizeof(E);
+  for (const std::size_t count : {0U, 1U, 5U}) {
+    for (const std::size_t tile : {line, 3 * line, std::size_t{256}, std::size_t{1000}}) {
+      for (const std::size_t n : {std::size_t{0}, std::size_t{1}, tile - 1, tile, tile + 1,
+                                  3 * tile, 3 * tile + line + 5}) {
+        for (const bool past_caches : {false, true}) {
+          CAPTURE(B::name(), count, tile, n, past_caches);
+          std::vector<float> weight(count);
+          for (auto& value : weight) value = 2 * random.uniform() - 1;
+          // One row more than is summed, as a pool whose other adapters have no weight.
+          const std::size_t tiles = (n + tile - 1) / tile, stride = (count + 1) * tile;
+          const guarded<E> memory(tiles * stride);
+          fill(memory, random);
+          std::vector<aligned_vector<E>> rows(count, aligned_vector<E>(tiles * tile));
+          std::vector<const E*> src(count), whole(count);
+          for (std::size_t i = 0; i < count; ++i) {
+            src[i] = memory.data() + i * tile;
+            whole[i] = rows[i].data();
+            for (std::size_t j = 0; j < tiles * tile; ++j) {
+              rows[i][j] = src[i][j / tile * stride + j % tile];
+            }
+          }
+          const guarded<E> misaligned(n);
+          aligned_vector<E> expected(n), aligned(n + 1);
+          B::weighted_sum(weighted_rows<E>{weight.data(), whole.data(), count}, expected.data(), n);
+          const weighted_tiles<E> all{weight.data(), src.data(), count, tile, stride};
+          aligned[n] = from_float<E>(-7);
+          B::weighted_sum(all, aligned.data(), n, past_caches);
+          B::weighted_sum(all, misaligned.data(), n, past_caches);
+          std::size_t wrong = 0;
+          for (std::size_t j = 0; j < n; ++j) {
+            wrong += !(to_float(aligned[j]) == to_float(expected[j]));
+            wrong += !(to_float(misaligned[j]) == to_float(expected[j]));
+          }
+          REQUIRE(wrong == 0);
+          REQUIRE(to_float(aligned[n]) == -7);
+        }
+      }
+    }
+  }
+}
+
 /// All values of a 16-bit element survive load and store; sums that are exact in f32 are rounded
 /// as core/element.hpp rounds, to the bit.
 template <class B, element E>
@@ -388,6 +435,7 @@ void check_element_kernels() {
   check_gemv<B, E>();
   check_gemms<B, E>();
   check_weighted_sum<B, E>();
+  check_weighted_tiles<B, E>();
   if constexpr (!std::same_as<E, float>) check_conversions<B, E>();
 }
 

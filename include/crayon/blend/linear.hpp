@@ -2,6 +2,7 @@
 // The factor-wise blend: A = sum_i w_i A_i, B = sum_i w_i B_i, of one adapter's size.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -50,21 +51,27 @@ struct linear {
     if (out.shapes() != pool.shapes()) {
       return error{errc::bad_shape, "the adapter to blend into has other sites than the pool"};
     }
-    // Every thread takes a contiguous share of every factor's tiles: one parallel region for all.
+    // Every thread takes a contiguous share of the tiles of all factors.
+    std::size_t tiles = 0;
+    for (std::size_t i = 0; i < pool.sites(); ++i) tiles += pool.a(i).tiles() + pool.b(i).tiles();
     const std::size_t parts = threads.concurrency();
     threads.parallel_for(parts, [&](std::size_t part) {
-      std::array<std::size_t, most_slots> slots;
-      std::array<float, most_slots> used;
-      std::size_t count = 0;
+      active_slots active;
       for (const auto& [slot, weight] : weights) {
-        if (weight == 0) continue;
-        slots[count] = slot;
-        used[count++] = weight;
+        if (weight != 0) active.add(slot, weight);
       }
-      const std::span<const std::size_t> active(slots.data(), count);
-      for (std::size_t i = 0; i < pool.sites(); ++i) {
-        sum(pool.a(i), active, used.data(), out.a(i).data, part, parts);
-        sum(pool.b(i), active, used.data(), out.b(i).data, part, parts);
+      const bool past_caches = out.bytes() >= stream_from;
+      const auto mine = part_of(tiles, part, parts);
+      std::size_t before = 0;  // tiles of the factors already passed
+      const auto add = [&](auto from, auto to) {
+        const std::size_t first = std::max(mine.first, before), end = before + from.tiles();
+        const std::size_t last = std::min(mine.second, end);
+        if (first < last) sum(from, active, to.data, first - before, last - before, past_caches);
+        before = end;
+      };
+      for (std::size_t i = 0; i < pool.sites() && before < mine.second; ++i) {
+        add(pool.a(i), out.a(i));
+        add(pool.b(i), out.b(i));
       }
     });
     return {};
@@ -89,19 +96,31 @@ struct linear {
     return {};
   }
 
-  /// Part `part` of `parts` of one factor. Prefetching the next tile in software lost: 1.9 to 5
-  /// times the time without it (2.3 GHz Xeon with AVX-512 and 2 MB of L2, tiles of 256 to 4096
-  /// elements).
-  template <element E>
-  static void sum(adapter::interleaved_view<const E> from, std::span<const std::size_t> slots,
-                  const float* weights, E* to, std::size_t part, std::size_t parts) noexcept {
-    std::array<const E*, most_slots> rows;
-    const auto [first, last] = part_of(from.tiles(), part, parts);
-    for (std::size_t t = first; t < last; ++t) {
-      for (std::size_t k = 0; k < slots.size(); ++k) rows[k] = from.at(t, slots[k]);
-      B::weighted_sum(weighted_rows<E>{weights, rows.data(), slots.size()}, to + t * from.tile,
-                      from.length(t));
+  /// An adapter of so many bytes is written past the caches: it would not stay in those of one core
+  /// (2 MB), and a line that is written needs not be read first.
+  static constexpr std::size_t stream_from = std::size_t{4} << 20;
+
+  struct active_slots {
+    std::array<std::size_t, most_slots> slot;
+    std::array<float, most_slots> weight;
+    std::size_t count = 0;
+
+    void add(std::size_t s, float w) noexcept {
+      slot[count] = s;
+      weight[count++] = w;
     }
+  };
+
+  /// Tiles [first, last) of one factor.
+  template <element E>
+  static void sum(adapter::interleaved_view<const E> from, const active_slots& active, E* to,
+                  std::size_t first, std::size_t last, bool past_caches) noexcept {
+    std::array<const E*, most_slots> rows;
+    for (std::size_t k = 0; k < active.count; ++k) rows[k] = from.at(first, active.slot[k]);
+    const std::size_t begin = first * from.tile, end = std::min(last * from.tile, from.elements);
+    B::weighted_sum(weighted_tiles<E>{active.weight.data(), rows.data(), active.count, from.tile,
+                                      from.count * from.tile},
+                    to + begin, end - begin, past_caches);
   }
 };
 static_assert(blend_policy<linear<>, adapter::pool<float>>);

@@ -32,6 +32,10 @@ struct kernels {
     detail::weighted_sum<V>(rows, e, n);
   }
   template <element E>
+  static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept {
+    detail::weighted_sum<V>(rows, e, n, past_caches);
+  }
+  template <element E>
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                       bool accumulate) noexcept {
     detail::gemm_nt<V>(u, w, m, accumulate);

@@ -104,6 +104,11 @@ void entry<E>::weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept
   active().template of<E>().weighted_sum(rows, e, n);
 }
 template <element E>
+void entry<E>::weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n,
+                            bool past_caches) noexcept {
+  active().template of<E>().weighted_sum_of_tiles(rows, e, n, past_caches);
+}
+template <element E>
 void entry<E>::gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                        bool accumulate) noexcept {
   active().template of<E>().gemm_nt(u, w, m, accumulate);

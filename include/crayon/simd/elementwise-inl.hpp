@@ -4,7 +4,8 @@
 //
 // `V` is the target's vector of f32: `V::vec` with `V::width` lanes. A whole vector is loaded from
 // and stored to any element type at any address; `load(p, count)` and `store(v, p, count)` touch
-// only the first `count` < width elements, absent lanes being 0.
+// only the first `count` < width elements, absent lanes being 0. `load_pair` takes two vectors'
+// worth of elements, in an order of its own that `store_pair` and `stream_pair` undo.
 
 template <class V, class E>
 float dot(const E* p, const float* x, std::size_t n) noexcept {
@@ -42,37 +43,93 @@ void ger(float s, const float* x, const float* y, matrix_view<float> m) noexcept
   for (std::size_t r = 0; r < m.rows; ++r) axpy<V>(s * x[r], y, m.row(r), m.cols);
 }
 
-/// Vectors V... of the sum at once, so that each row's weight and address are read once. (Loops
-/// over an index sequence are unrolled by the language: arrays of vectors then live in registers.)
-template <class V, class E, std::size_t... J>
-CRAYON_INLINE void weighted_sum_at(const weighted_rows<E>& rows, std::size_t j, E* e,
-                                   std::index_sequence<J...>) noexcept {
-  typename V::vec sum[] = {(static_cast<void>(J), V::zero())...};
+/// Pairs J... of vectors of the sum at once, so that each row's weight and address are read once.
+/// (Loops over an index sequence are unrolled by the language: arrays of vectors then live in
+/// registers.) Asks for what lies `ahead` bytes further on.
+template <class V, bool Stream, class E, std::size_t... J>
+CRAYON_INLINE void weighted_sum_at(const weighted_tiles<E>& rows, std::size_t at, std::size_t ahead,
+                                   E* e, std::index_sequence<J...>) noexcept {
+  constexpr std::size_t pair = 2 * V::width;
+  typename V::vec low[] = {(static_cast<void>(J), V::zero())...};
+  typename V::vec high[] = {(static_cast<void>(J), V::zero())...};
+  const auto add = [](auto weight, const E* p, auto& a, auto& b) {
+    typename V::vec x, y;
+    V::load_pair(p, x, y);
+    a = V::fma(weight, x, a);
+    b = V::fma(weight, y, b);
+  };
   for (std::size_t i = 0; i < rows.count; ++i) {
     const auto weight = V::set(rows.weight[i]);
-    const E* p = rows.src[i] + j;
-    ((sum[J] = V::fma(weight, V::load(p + J * V::width), sum[J])), ...);
+    const E* p = rows.src[i] + at;
+    for (std::size_t byte = 0; byte < sizeof...(J) * pair * sizeof(E); byte += 64) {
+      __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead + byte, 0, 2);  // to L2
+    }
+    (add(weight, p + J * pair, low[J], high[J]), ...);
   }
-  (V::store(sum[J], e + j + J * V::width), ...);
+  if constexpr (Stream) {
+    (V::stream_pair(low[J], high[J], e + J * pair), ...);
+  } else {
+    (V::store_pair(low[J], high[J], e + J * pair), ...);
+  }
+}
+
+template <class V, bool Stream, class E>
+void weighted_sum_of_tiles(const weighted_tiles<E>& rows, std::size_t ahead, E* e,
+                           std::size_t n) noexcept {
+  constexpr std::size_t pair = 2 * V::width, pairs = sizeof(E) == 4 ? 2 : V::gemm_rows;
+  for (std::size_t first = 0, at = 0; first < n; first += rows.tile, at += rows.stride) {
+    const std::size_t length = n - first < rows.tile ? n - first : rows.tile;
+    E* to = e + first;
+    std::size_t j = 0;
+    for (; j + pairs * pair <= length; j += pairs * pair) {
+      weighted_sum_at<V, Stream>(rows, at + j, ahead, to + j, std::make_index_sequence<pairs>{});
+    }
+    for (; j + pair <= length; j += pair) {
+      weighted_sum_at<V, false>(rows, at + j, ahead, to + j, std::make_index_sequence<1>{});
+    }
+    for (; j < length; j += V::width) {
+      const std::size_t rest = length - j < V::width ? length - j : V::width;
+      auto sum = V::zero();
+      for (std::size_t i = 0; i < rows.count; ++i) {
+        const E* p = rows.src[i] + at + j;
+        const auto x = rest == V::width ? V::load(p) : V::load(p, rest);
+        sum = V::fma(V::set(rows.weight[i]), x, sum);
+      }
+      if (rest == V::width) {
+        V::store(sum, to + j);
+      } else {
+        V::store(sum, to + j, rest);
+      }
+    }
+  }
+}
+
+/// At the speed of reading memory: on a 2.1 GHz Xeon (AVX-512, 2 MB of L2) that takes asking for
+/// lines about 8 KB ahead, into L2. Into L1 it is 8 to 15 % slower, 2 KB ahead 15 %, without asking
+/// 30 %; the stores of an E that is narrower than f32 are a line at once, past the caches.
+template <class V, class E>
+void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept {
+  constexpr std::size_t distance = 8192;
+  const std::size_t block = rows.count * rows.tile * sizeof(E);
+  const std::size_t blocks = block == 0 || block > distance ? 1 : (distance + block - 1) / block;
+  const std::size_t ahead = blocks * rows.stride * sizeof(E);
+  if constexpr (V::template streams<E>) {
+    const bool aligned = (reinterpret_cast<std::uintptr_t>(e) | rows.tile * sizeof(E)) % 64 == 0;
+    if (past_caches && aligned) {
+      weighted_sum_of_tiles<V, true>(rows, ahead, e, n);
+      V::end_stream();
+      return;
+    }
+  }
+  weighted_sum_of_tiles<V, false>(rows, ahead, e, n);
 }
 
 template <class V, class E>
 void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept {
-  constexpr std::size_t w = V::width;
-  std::size_t j = 0;
-  for (; j + 4 * w <= n; j += 4 * w) {
-    weighted_sum_at<V>(rows, j, e, std::make_index_sequence<4>{});
-  }
-  for (; j + w <= n; j += w) {
-    weighted_sum_at<V>(rows, j, e, std::make_index_sequence<1>{});
-  }
-  if (j < n) {
-    auto sum = V::zero();
-    for (std::size_t i = 0; i < rows.count; ++i) {
-      sum = V::fma(V::set(rows.weight[i]), V::load(rows.src[i] + j, n - j), sum);
-    }
-    V::store(sum, e + j, n - j);
-  }
+  if (n == 0) return;
+  const std::size_t ahead = n * sizeof(E) < 8192 ? 0 : 1024;
+  weighted_sum_of_tiles<V, false>(weighted_tiles<E>{rows.weight, rows.src, rows.count, n, 0}, ahead,
+                                  e, n);
 }
 
 /// e^x: 2^n times a polynomial of degree 7 in r = x - n ln 2, |r| <= ln(2)/2 (the coefficients are

@@ -22,6 +22,7 @@ struct entry {
   static void gemv_t(matrix_view<const E> w, const float* x, float* y) noexcept;
   static void gemv_add(float s, matrix_view<const E> w, const float* x, float* y) noexcept;
   static void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept;
+  static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept;
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                       bool accumulate) noexcept;
   static void gemm_nn(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
@@ -68,6 +69,10 @@ struct highway_dynamic {
   template <element E>
   static void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept {
     dispatched::entry<E>::weighted_sum(rows, e, n);
+  }
+  template <element E>
+  static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept {
+    dispatched::entry<E>::weighted_sum(rows, e, n, past_caches);
   }
   template <element E>
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,

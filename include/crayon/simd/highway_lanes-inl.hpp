@@ -14,6 +14,7 @@ struct highway_lanes {
   using vec = hn::Vec<tag>;
   using half_tag = hn::Rebind<std::uint16_t, tag>;
   using half_vec = hn::Vec<half_tag>;
+  using halves_tag = hn::Repartition<std::uint16_t, tag>;
   using bits_tag = hn::RebindToUnsigned<tag>;
   using bits_vec = hn::Vec<bits_tag>;
   using int_tag = hn::RebindToSigned<tag>;
@@ -124,6 +125,46 @@ struct highway_lanes {
     hn::StoreU(narrow_f16(v), half_tag{}, &p->bits);
   }
 
+  template <class E>
+  static CRAYON_INLINE void load_pair(const E* p, vec& low, vec& high) noexcept {
+    low = load(p);
+    high = load(p + width);
+  }
+  template <class E>
+  static CRAYON_INLINE void store_pair(vec low, vec high, E* p) noexcept {
+    store(low, p);
+    store(high, p + width);
+  }
+#if HWY_TARGET != HWY_SCALAR
+  /// Even elements and odd ones: one load and no shuffle for both.
+  static CRAYON_INLINE void load_pair(const bf16* p, vec& low, vec& high) noexcept {
+    const bits_tag u;
+    const auto both = hn::BitCast(u, hn::LoadU(halves_tag{}, &p->bits));
+    low = hn::BitCast(tag{}, hn::ShiftLeft<16>(both));
+    high = hn::BitCast(tag{}, hn::And(both, hn::Set(u, 0xFFFF0000U)));
+  }
+  static CRAYON_INLINE void store_pair(vec low, vec high, bf16* p) noexcept {
+    hn::StoreU(hn::BitCast(halves_tag{}, narrow_pair(low, high)), halves_tag{}, &p->bits);
+  }
+#endif
+
+  /// Which elements have a `stream_pair`: stores past the caches to addresses that are aligned.
+  template <class E>
+  static constexpr bool streams = HWY_TARGET != HWY_SCALAR && !std::is_same_v<E, f16>;
+  static CRAYON_INLINE void stream_pair(vec low, vec high, float* p) noexcept {
+    hn::Stream(low, tag{}, p);
+    hn::Stream(high, tag{}, p + width);
+  }
+#if HWY_TARGET != HWY_SCALAR
+  static CRAYON_INLINE void stream_pair(vec low, vec high, bf16* p) noexcept {
+    hn::Stream(hn::BitCast(halves_tag{}, narrow_pair(low, high)), halves_tag{}, &p->bits);
+  }
+#endif
+  /// After the last of them: what reads the memory on another thread then sees it.
+  static CRAYON_INLINE void end_stream() noexcept {
+    hwy::FlushStream();
+  }
+
   static CRAYON_INLINE vec load(const float* p, std::size_t count) noexcept {
 #if HWY_TARGET <= HWY_AVX2
     return hn::MaskedLoad(hn::FirstN(tag{}, count), tag{}, p);
@@ -185,15 +226,22 @@ struct highway_lanes {
   static CRAYON_INLINE vec widen_bf16(half_vec v) noexcept {
     return hn::BitCast(tag{}, hn::ShiftLeft<16>(hn::PromoteTo(bits_tag{}, v)));
   }
-  /// Rounds to nearest even; Highway 1.0.3's own conversion truncates.
-  static CRAYON_INLINE half_vec narrow_bf16(vec v) noexcept {
+  /// The bf16 is in the upper half of each lane; what is in the lower half does not count. Rounds
+  /// to nearest even; Highway 1.0.3's own conversion truncates.
+  static CRAYON_INLINE bits_vec round_bf16(vec v) noexcept {
     const bits_tag u;
     const auto bits = hn::BitCast(u, v);
-    const auto upper = hn::ShiftRight<16>(bits);
-    const auto odd = hn::And(upper, hn::Set(u, 1));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(u, 0x7FFFU))));
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(u, 1));
+    const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(u, 0x7FFFU)));
     const auto number = hn::RebindMask(u, hn::Eq(v, v));
-    return lower_half(hn::IfThenElse(number, rounded, hn::Or(upper, hn::Set(u, 0x40U))));
+    return hn::IfThenElse(number, rounded, hn::Or(bits, hn::Set(u, 0x400000U)));
+  }
+  static CRAYON_INLINE half_vec narrow_bf16(vec v) noexcept {
+    return lower_half(hn::ShiftRight<16>(round_bf16(v)));
+  }
+  static CRAYON_INLINE bits_vec narrow_pair(vec low, vec high) noexcept {
+    return hn::Or(hn::ShiftRight<16>(round_bf16(low)),
+                  hn::And(round_bf16(high), hn::Set(bits_tag{}, 0xFFFF0000U)));
   }
 
 #if HWY_TARGET <= HWY_AVX2

@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <crayon/concepts.hpp>
 #include <crayon/simd/highway_compat.hpp>
 #include <crayon/simd/kernel_table.hpp>
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();

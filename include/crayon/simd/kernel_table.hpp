@@ -31,6 +31,7 @@ struct element_kernels {
   void (*gemv_t)(matrix_view<const E>, const float*, float*) noexcept;
   void (*gemv_add)(float, matrix_view<const E>, const float*, float*) noexcept;
   void (*weighted_sum)(weighted_rows<E>, E*, std::size_t) noexcept;
+  void (*weighted_sum_of_tiles)(weighted_tiles<E>, E*, std::size_t, bool) noexcept;
   void (*gemm_nt)(matrix_view<const float>, matrix_view<const E>, matrix_view<float>,
                   bool) noexcept;
   void (*gemm_nn)(matrix_view<const float>, matrix_view<const E>, matrix_view<float>,
@@ -64,9 +65,17 @@ struct kernel_table {
 
 template <class B, element E>
 [[nodiscard]] constexpr element_kernels<E> make_element_kernels() noexcept {
-  return {&B::template dot<E>,     &B::template axpy<E>,     &B::template gemv<E>,
-          &B::template gemv_t<E>,  &B::template gemv_add<E>, &B::template weighted_sum<E>,
-          &B::template gemm_nt<E>, &B::template gemm_nn<E>};
+  element_kernels<E> kernels{};
+  kernels.dot = &B::template dot<E>;
+  kernels.axpy = &B::template axpy<E>;
+  kernels.gemv = &B::template gemv<E>;
+  kernels.gemv_t = &B::template gemv_t<E>;
+  kernels.gemv_add = &B::template gemv_add<E>;
+  kernels.weighted_sum = &B::template weighted_sum<E>;
+  kernels.weighted_sum_of_tiles = &B::template weighted_sum<E>;
+  kernels.gemm_nt = &B::template gemm_nt<E>;
+  kernels.gemm_nn = &B::template gemm_nn<E>;
+  return kernels;
 }
 
 template <kernel_backend B>

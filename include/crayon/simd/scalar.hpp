@@ -61,6 +61,18 @@ struct scalar {
   }
 
   template <element E>
+  static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool) noexcept {
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::size_t at = j / rows.tile * rows.stride + j % rows.tile;
+      float sum = 0;
+      for (std::size_t i = 0; i < rows.count; ++i) {
+        sum += rows.weight[i] * to_float(rows.src[i][at]);
+      }
+      e[j] = from_float<E>(sum);
+    }
+  }
+
+  template <element E>
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                       bool accumulate) noexcept {
     for (std::size_t i = 0; i < m.rows; ++i) {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <type_traits>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -112,12 +112,7 @@ struct xsimd_lanes {
 
   /// Rounds to nearest even.
   static CRAYON_INLINE void store(vec v, bf16* p) noexcept {
-    const words bits = xsimd_compat::as_words<Arch>(v);
-    const words upper = bits >> 16;
-    const words rounded = (bits + ((upper & words(1)) + words(0x7FFFU))) >> 16;
-    const words halves = xsimd_compat::as_words<Arch>(
-        xsimd::select(v == v, xsimd_compat::as_floats<Arch>(rounded),
-                      xsimd_compat::as_floats<Arch>(upper | words(0x40U))));
+    const words halves = round_bf16(v) >> 16;
 #if defined(__AVX512F__)
     if constexpr (width == 16) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(halves));
@@ -146,6 +141,48 @@ struct xsimd_lanes {
     store(v, p, width);
   }
 
+  template <element E>
+  static CRAYON_INLINE void load_pair(const E* p, vec& low, vec& high) noexcept {
+    low = load(p);
+    high = load(p + width);
+  }
+  template <element E>
+  static CRAYON_INLINE void store_pair(vec low, vec high, E* p) noexcept {
+    store(low, p);
+    store(high, p + width);
+  }
+  /// Even elements and odd ones: one load and no shuffle for both.
+  static CRAYON_INLINE void load_pair(const bf16* p, vec& low, vec& high) noexcept {
+    const words both = words::load_unaligned(reinterpret_cast<const std::uint32_t*>(p));
+    low = xsimd_compat::as_floats<Arch>(both << 16);
+    high = xsimd_compat::as_floats<Arch>(both & words(0xFFFF0000U));
+  }
+  static CRAYON_INLINE void store_pair(vec low, vec high, bf16* p) noexcept {
+    narrow_pair(low, high).store_unaligned(reinterpret_cast<std::uint32_t*>(p));
+  }
+
+  /// xsimd 8.1 has no stores past the caches.
+  template <class E>
+  static constexpr bool streams =
+#if defined(__SSE2__)
+      !std::is_same_v<E, f16>;
+#else
+      false;
+#endif
+  static CRAYON_INLINE void stream_pair([[maybe_unused]] vec low, [[maybe_unused]] vec high,
+                                        [[maybe_unused]] float* p) noexcept {
+    stream(low, p);
+    stream(high, p + width);
+  }
+  static CRAYON_INLINE void stream_pair(vec low, vec high, bf16* p) noexcept {
+    stream(xsimd_compat::as_floats<Arch>(narrow_pair(low, high)), reinterpret_cast<float*>(p));
+  }
+  static CRAYON_INLINE void end_stream() noexcept {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+  }
+
   static CRAYON_INLINE vec load(const float* p, std::size_t count) noexcept {
     return load_each(p, count);
   }
@@ -164,6 +201,32 @@ struct xsimd_lanes {
 
  private:
   using words = xsimd_compat::words<Arch>;
+
+  /// The bf16 is in the upper half of each lane; what is in the lower half does not count.
+  static CRAYON_INLINE words round_bf16(vec v) noexcept {
+    const words bits = xsimd_compat::as_words<Arch>(v);
+    const words rounded = bits + (((bits >> 16) & words(1)) + words(0x7FFFU));
+    return xsimd_compat::as_words<Arch>(
+        xsimd::select(v == v, xsimd_compat::as_floats<Arch>(rounded),
+                      xsimd_compat::as_floats<Arch>(bits | words(0x400000U))));
+  }
+  static CRAYON_INLINE words narrow_pair(vec low, vec high) noexcept {
+    return (round_bf16(low) >> 16) | (round_bf16(high) & words(0xFFFF0000U));
+  }
+  /// `p` is aligned. The words that v holds go to memory as they are.
+  static CRAYON_INLINE void stream(vec v, float* p) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (width == 16) return _mm512_stream_ps(p, v);
+#endif
+#if defined(__AVX__)
+    if constexpr (width == 8) return _mm256_stream_ps(p, v);
+#endif
+#if defined(__SSE2__)
+    if constexpr (width == 4) return _mm_stream_ps(p, v);
+#else
+    v.store_unaligned(p);
+#endif
+  }
 
   template <element E>
   static CRAYON_INLINE vec load_each(const E* p, std::size_t count) noexcept {
