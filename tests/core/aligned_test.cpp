@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/core/aligned.hpp>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "../catch.hpp"
@@ -12,4 +13,15 @@ TEST_CASE("memory starts on a cache line, whatever its size") {
     v.resize(2 * n);
     CHECK(reinterpret_cast<std::uintptr_t>(v.data()) % crayon::alignment == 0);
   }
+}
+
+TEST_CASE("large blocks start on a large page") {
+  constexpr std::size_t from = 4 * crayon::huge_page;
+  crayon::aligned_vector<char> v(from - 1, 'a');
+  CHECK(reinterpret_cast<std::uintptr_t>(v.data()) % crayon::alignment == 0);
+  v.resize(from, 'b');  // moves from the one kind of block to the other
+  CHECK(reinterpret_cast<std::uintptr_t>(v.data()) % crayon::huge_page == 0);
+  CHECK(v.front() == 'a');
+  CHECK(v[from - 2] == 'a');
+  CHECK(v.back() == 'b');
 }
