@@ -1,222 +1,251 @@
 // SPDX-License-Identifier: MIT
-// The linear blend of 8 adapters of rank 8 on all seven projections of 8 layers of Llama 3.2 1B,
-// from the interleaved pool, in every backend; beside it a raw loop, the same kernels over adapters
-// that lie apart, and the bandwidth of reading as many bytes. "bytes" counts 8 adapters read, 1
-// written.
-#include <crayon/blend/concat.hpp>
+// The linear blend on all seven projections of Llama-3.2-1B and Llama-2-7B, from the interleaved
+// pool: every backend, a loop written by hand, and reading the pool's memory and nothing else. They
+// take turns within one iteration, so that each ratio is of neighbours in time. The time of an
+// iteration is that of highway_dynamic; GB/s count N adapters read and one written; "percent" is
+// the median of its ratio to the read line. A pool larger than CRAYON_BENCHMARK_GB (10) is left
+// out.
 #include <crayon/blend/linear.hpp>
 
-#include <crayon/core/rng.hpp>
 #include <crayon/core/thread_pool.hpp>
-#include <crayon/model/llama_config.hpp>
 #include <crayon/simd/highway_dynamic.hpp>
 #include <crayon/simd/highway_static.hpp>
 #include <crayon/simd/xsimd_static.hpp>
 
 #include <benchmark/benchmark.h>
 
-#include <array>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <cstdlib>
+#include <memory>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
-using namespace crayon;
+#include "shapes.hpp"
+
+using namespace crayon_benchmark;
 
 namespace {
 
-constexpr std::size_t count = 8, rank = 8;
+// What one would write without the library, for this machine and these pools: every adapter has a
+// weight, a tile is a multiple of 256 elements.
+#if defined(__AVX512F__)
+constexpr const char* raw_name = "intrinsics";
 
-std::vector<adapter::site_shape> shapes() {
-  model::llama_config c;
-  c.dim = 2048;
-  c.hidden = 8192;
-  c.layers = 8;
-  c.heads = 32;
-  c.kv_heads = 8;
-  c.head_dim = 64;
-  std::vector<adapter::site_shape> sites;
-  for (std::size_t i = 0; i < c.sites(); ++i) {
-    const auto p = model::llama_config::projection_of(i);
-    sites.push_back({model::llama_config::module(i), c.out(p), c.in(p), rank, 2.0F});
-  }
-  return sites;
+__m512 bits(__m512i v) {
+  return _mm512_castsi512_ps(v);
+}
+__m512i rounded(__m512 v) {
+  const __m512i b = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(b, 16), _mm512_set1_epi32(1));
+  const __m512i r = _mm512_add_epi32(b, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return _mm512_mask_or_epi32(r, nan, b, _mm512_set1_epi32(0x400000));
 }
 
-template <element E>
-const std::vector<adapter::lora_adapter<E>>& adapters() {
-  static const auto made = [] {
-    rng random{1};
-    std::vector<adapter::lora_adapter<E>> all;
+void raw_block(const float* weights, std::size_t count, const bf16* from, std::size_t tile,
+               std::size_t ahead, bf16* to) {
+  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+  __m512 even[8], odd[8];
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) even[j] = odd[j] = _mm512_setzero_ps();
+  for (std::size_t k = 0; k < count; ++k, from += tile) {
+    const __m512 w = _mm512_set1_ps(weights[k]);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      __builtin_prefetch(reinterpret_cast<const char*>(from + 32 * j) + ahead, 0, 2);
+      const __m512i x = _mm512_loadu_si512(from + 32 * j);
+      even[j] = _mm512_fmadd_ps(w, bits(_mm512_slli_epi32(x, 16)), even[j]);
+      odd[j] = _mm512_fmadd_ps(w, bits(_mm512_and_si512(x, upper)), odd[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    const __m512i both = _mm512_or_si512(_mm512_srli_epi32(rounded(even[j]), 16),
+                                         _mm512_and_si512(rounded(odd[j]), upper));
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 32 * j), both);
+  }
+}
+
+void raw_block(const float* weights, std::size_t count, const float* from, std::size_t tile,
+               std::size_t ahead, float* to) {
+  for (std::size_t i = 0; i < 256; i += 64) {
+    __m512 sum[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) sum[j] = _mm512_setzero_ps();
     for (std::size_t k = 0; k < count; ++k) {
-      all.emplace_back(shapes());
-      for (std::size_t i = 0; i < all[k].size(); ++i) {
-        for (auto m : {all[k].a(i), all[k].b(i)}) {
-          for (std::size_t j = 0; j < m.size(); ++j) {
-            m.data[j] = from_float<E>(random.uniform() - 0.5F);
-          }
-        }
+      const float* p = from + k * tile + i;
+      const __m512 w = _mm512_set1_ps(weights[k]);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        __builtin_prefetch(reinterpret_cast<const char*>(p + 16 * j) + ahead, 0, 2);
+        sum[j] = _mm512_fmadd_ps(w, _mm512_loadu_ps(p + 16 * j), sum[j]);
       }
     }
-    return all;
-  }();
-  return made;
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) _mm512_stream_ps(to + i + 16 * j, sum[j]);
+  }
 }
 
 template <element E>
-const adapter::pool<E>& pool_of(std::size_t tile) {
-  static adapter::pool<E> pool;
-  if (pool.size() == 0 || pool.tile() != tile) {
-    pool = *adapter::pool<E>::build(adapters<E>(), {}, {}, tile);
+void raw_tiles(const float* weights, adapter::interleaved_view<const E> from, std::size_t first,
+               std::size_t last, E* to) {
+  const std::size_t block = from.count * from.tile * sizeof(E);
+  const std::size_t ahead = (8192 + block - 1) / block * block;
+  for (std::size_t t = first; t < last; ++t) {
+    for (std::size_t j = 0; j < from.tile; j += 256) {
+      raw_block(weights, from.count, from.at(t, 0) + j, from.tile, ahead, to + t * from.tile + j);
+    }
   }
-  return pool;
+  _mm_sfence();
 }
-
-const std::array<float, count> weights{0.3F, 0.05F, 0.1F, 0.2F, 0.05F, 0.1F, 0.15F, 0.05F};
+#else
+constexpr const char* raw_name = "loop";
 
 template <element E>
-std::size_t bytes() {
-  return (count + 1) * adapters<E>()[0].bytes();
+void raw_tiles(const float* weights, adapter::interleaved_view<const E> from, std::size_t first,
+               std::size_t last, E* CRAYON_RESTRICT to) {
+  for (std::size_t t = first; t < last; ++t) {
+    for (std::size_t j = 0; j < from.length(t); ++j) {
+      float sum = 0;
+      for (std::size_t k = 0; k < from.count; ++k) {
+        sum += weights[k] * to_float(from.at(t, k)[j]);
+      }
+      to[t * from.tile + j] = from_float<E>(sum);
+    }
+  }
 }
+#endif
 
-void set_bytes(benchmark::State& state, std::string_view label, std::size_t size) {
-  state.SetLabel(std::string(label));
-  using counter = benchmark::Counter;
-  state.counters["bytes"] =
-      counter(static_cast<double>(size), counter::kIsIterationInvariantRate, counter::kIs1000);
-}
-
-/// The line to hold the others against: as many bytes as an f32 blend touches, only read, from as
-/// many places at once as a blend reads (one place alone gets half of that on a 2.3 GHz Xeon).
-void read(benchmark::State& state) {
-  const std::size_t part = bytes<float>() / 8 / count / 8 * 8;  // words
-  const aligned_vector<std::uint64_t> memory(part * count, 1);
-  for (auto _ : state) {
-    std::uint64_t sum[count * 8] = {};
-    for (std::size_t i = 0; i < part; i += 8) {
-      for (std::size_t k = 0; k < count; ++k) {
-        for (std::size_t j = 0; j < 8; ++j) sum[k * 8 + j] |= memory[k * part + i + j];
+template <element E, class X>
+void raw(const adapter::pool<E>& pool, const std::vector<weighted_slot>& slots,
+         adapter::lora_adapter<E>& out, X& threads) {
+  std::vector<float> weights;
+  for (const auto& s : slots) weights.push_back(s.weight);
+  const std::size_t parts = threads.concurrency();
+  threads.parallel_for(parts, [&](std::size_t part) {
+    for (std::size_t i = 0; i < pool.sites(); ++i) {
+      for (const auto& [from, to] :
+           {std::pair(pool.a(i), out.a(i)), std::pair(pool.b(i), out.b(i))}) {
+        const auto [first, last] = part_of(from.tiles(), part, parts);
+        raw_tiles(weights.data(), from, first, last, to.data);
       }
     }
-    benchmark::DoNotOptimize(sum);
-  }
-  set_bytes(state, "read", memory.size() * 8);
+  });
 }
 
-template <class B, element E>
-void linear(benchmark::State& state) {
-  const auto& pool = pool_of<E>(static_cast<std::size_t>(state.range(0)));
-  const auto slots = blend::slots_of(weights);
-  adapter::lora_adapter<E> out(pool.shapes());
-  for (auto _ : state) {
-    if (!blend::linear<B>::blend_into(pool, slots, out)) state.SkipWithError("refused");
-    benchmark::ClobberMemory();
+struct problem {
+  model_shape model;
+  std::size_t rank, count, threads;
+
+  template <element E>
+  std::string label() const {
+    std::string text = "linear/";
+    const auto number = [&](const char* what, std::size_t value) {
+      text += what;
+      text += std::to_string(value);
+    };
+    text += model.name;
+    number("/r", rank);
+    number("/N", count);
+    text += sizeof(E) == 4 ? "/f32" : "/bf16";
+    number("/threads", threads);
+    return text;
   }
-  set_bytes(state, B::name(), bytes<E>());
+};
+
+/// The pool of the current problem: gigabytes, so one at a time.
+template <element E>
+const adapter::pool<E>& pool_for(const problem& p) {
+  static std::unique_ptr<adapter::pool<E>> pool;
+  static std::string made;
+  std::string wanted = p.model.name;
+  wanted += std::to_string(p.rank * 1000 + p.count);
+  if (made != wanted) {
+    pool = nullptr;
+    pool = std::make_unique<adapter::pool<E>>(pool_of<E>(sites_of(p.model, p.rank), p.count));
+    made = wanted;
+  }
+  return *pool;
 }
 
-template <class B, element E>
-void linear_threads(benchmark::State& state) {
-  const auto& pool = pool_of<E>(adapter::pool<E>::default_tile);
-  const auto slots = blend::slots_of(weights);
+template <element E>
+void linear(benchmark::State& state, const problem& p) {
+  const auto& pool = pool_for<E>(p);
+  const auto slots = weights_of(p.count);
   adapter::lora_adapter<E> out(pool.shapes());
-  thread_pool threads(static_cast<std::size_t>(state.range(0)));
-  for (auto _ : state) {
+  thread_pool threads(p.threads);
+  const double bytes = static_cast<double>((p.count + 1) * bytes_of(pool));
+
+  const auto blend = [&]<class B>(B) {
     if (!blend::linear<B>::blend_into(pool, slots, out, threads)) state.SkipWithError("refused");
     benchmark::ClobberMemory();
+  };
+  struct contender {
+    std::string name;
+    std::vector<double> seconds = {}, ratio = {};
+  };
+  contender hand{raw_name}, xsimd{"xsimd"}, fixed{"highway_static"}, dynamic{"highway_dynamic"};
+  std::vector<double> reading;
+  const auto timed = [&](auto&& run) {
+    const double start = now(p.threads);
+    run();
+    return now(p.threads) - start;
+  };
+  const auto take = [&](contender& c, auto&& run) {
+    const double line = timed([&] { benchmark::DoNotOptimize(read(pool, threads)); });
+    reading.push_back(static_cast<double>(pool.bytes()) / line);
+    c.seconds.push_back(timed(run));
+    c.ratio.push_back(bytes / c.seconds.back() / reading.back());
+  };
+  for (auto _ : state) {
+    take(hand, [&] { raw(pool, slots, out, threads); });
+    take(xsimd, [&] { blend(simd::xsimd_static<>{}); });
+    take(fixed, [&] { blend(simd::highway_static{}); });
+    take(dynamic, [&] { blend(simd::highway_dynamic{}); });
+    state.SetIterationTime(dynamic.seconds.back());
   }
-  set_bytes(state, B::name(), bytes<E>());
+  state.counters["read GB/s"] = median(reading) / 1e9;
+  for (const auto* c : {&hand, &xsimd, &fixed, &dynamic}) {
+    state.counters[c->name + " GB/s"] = bytes / median(c->seconds) / 1e9;
+    state.counters[c->name + " %"] = 100 * median(c->ratio);
+  }
+  // The oracle's speed, once: it is many times slower, and nobody waits for it.
+  if (p.count == 8 && p.rank == 8 && p.threads == 1) {
+    const double seconds = timed([&] { blend(simd::scalar{}); });
+    state.counters["scalar GB/s"] = bytes / seconds / 1e9;
+  }
+  state.counters["pool GB"] = static_cast<double>(pool.bytes()) / 1e9;
 }
 
-/// What one would write without the library, over the same tiles.
 template <element E>
-void raw(benchmark::State& state) {
-  const auto& pool = pool_of<E>(adapter::pool<E>::default_tile);
-  adapter::lora_adapter<E> out(pool.shapes());
-  const auto sum = [](adapter::interleaved_view<const E> from, E* CRAYON_RESTRICT to) {
-    for (std::size_t t = 0; t < from.tiles(); ++t) {
-      const E* CRAYON_RESTRICT rows = from.at(t, 0);
-      for (std::size_t j = 0; j < from.length(t); ++j) {
-        float total = 0;
-        for (std::size_t k = 0; k < count; ++k) {
-          total += weights[k] * to_float(rows[k * from.tile + j]);
-        }
-        to[t * from.tile + j] = from_float<E>(total);
+void add(const problem& p) {
+  const char* limit = std::getenv("CRAYON_BENCHMARK_GB");
+  std::size_t elements = 0;
+  for (const auto& s : sites_of(p.model, p.rank)) elements += s.rank * (s.in + s.out);
+  const double gigabytes = static_cast<double>(elements * sizeof(E) * p.count) / 1e9;
+  if (gigabytes > (limit != nullptr ? std::atof(limit) : 10.0)) return;
+  benchmark::RegisterBenchmark(p.label<E>().c_str(),
+                               [p](benchmark::State& state) { linear<E>(state, p); })
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond)
+      ->MinTime(0.3);
+}
+
+const bool added = [] {
+  for (const auto& model : {llama_1b, llama_7b}) {
+    for (const std::size_t count : {8U, 64U}) {
+      for (const std::size_t rank : {8U, 16U}) {
+        for (const std::size_t threads : {1U, 2U}) add<bf16>({model, rank, count, threads});
+        for (const std::size_t threads : {1U, 2U}) add<float>({model, rank, count, threads});
       }
     }
-  };
-  for (auto _ : state) {
-    for (std::size_t i = 0; i < pool.sites(); ++i) {
-      sum(pool.a(i), out.a(i).data);
-      sum(pool.b(i), out.b(i).data);
-    }
-    benchmark::ClobberMemory();
   }
-  set_bytes(state, "raw loop", bytes<E>());
-}
-
-/// The same kernel over adapters that lie apart in memory: what interleaving is worth.
-template <class B, element E>
-void apart(benchmark::State& state) {
-  const auto& all = adapters<E>();
-  adapter::lora_adapter<E> out(all[0].shapes());
-  std::array<const E*, count> rows;
-  const auto sum = [&](auto factor_of, matrix_view<E> to) {
-    for (std::size_t k = 0; k < count; ++k) rows[k] = factor_of(all[k]).data;
-    B::weighted_sum(weighted_rows<E>{weights.data(), rows.data(), count}, to.data, to.size());
-  };
-  for (auto _ : state) {
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      sum([i](const auto& x) { return x.factors(i).a; }, out.a(i));
-      sum([i](const auto& x) { return x.factors(i).b; }, out.b(i));
-    }
-    benchmark::ClobberMemory();
-  }
-  set_bytes(state, B::name(), bytes<E>());
-}
-
-/// The exact blend as one adapter of rank 64: reads 8 adapters and writes 8.
-template <element E>
-void concat(benchmark::State& state) {
-  const auto& pool = pool_of<E>(adapter::pool<E>::default_tile);
-  const auto slots = blend::slots_of(weights);
-  adapter::lora_adapter<E> out(blend::concat::shapes(pool, slots));
-  for (auto _ : state) {
-    if (!blend::concat::blend_into(pool, slots, out)) state.SkipWithError("refused");
-    benchmark::ClobberMemory();
-  }
-  set_bytes(state, "concat", 2 * count * adapters<E>()[0].bytes());
-}
-
-template <class B>
-void add_backend(const std::string& backend) {
-  const auto add = [&](const std::string& name, void (*run)(benchmark::State&)) {
-    return benchmark::RegisterBenchmark((name + "/" + backend).c_str(), run);
-  };
-  constexpr auto tile = static_cast<std::int64_t>(adapter::pool<float>::default_tile);
-  add("linear/f32", linear<B, float>)->Arg(tile);
-  add("linear/bf16", linear<B, bf16>)->Arg(tile);
-  add("linear/f16", linear<B, f16>)->Arg(tile);
-  if (backend != "highway_dynamic") return;
-  add("linear/f32/tile", linear<B, float>)->Arg(64)->Arg(128)->Arg(512)->Arg(1024)->Arg(4096);
-  add("linear/bf16/tile", linear<B, bf16>)->Arg(64)->Arg(128)->Arg(512)->Arg(1024)->Arg(4096);
-  add("linear/bf16/threads", linear_threads<B, bf16>)->Arg(2)->UseRealTime();
-  add("apart/f32", apart<B, float>);
-  add("apart/bf16", apart<B, bf16>);
-}
-
-BENCHMARK(read);
-BENCHMARK(raw<float>)->Name("linear/f32/raw");
-BENCHMARK(raw<bf16>)->Name("linear/bf16/raw");
-BENCHMARK(concat<bf16>)->Name("concat/bf16");
-
-const bool backends_added = [] {
-  add_backend<simd::scalar>("scalar");
-  add_backend<simd::xsimd_static<>>("xsimd_static");
-  add_backend<simd::highway_static>("highway_static");
-  add_backend<simd::highway_dynamic>("highway_dynamic");
   return true;
 }();
 
