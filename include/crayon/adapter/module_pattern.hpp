@@ -36,6 +36,17 @@ class module_pattern {
     return bool{ends[name.size()]};
   }
 
+  /// The pattern that matches this name and no other.
+  [[nodiscard]] static std::string exactly(std::string_view name) {
+    std::string pattern = "^";
+    for (const char c : name) {
+      const bool plain =
+          c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+      pattern.append(plain ? "" : "\\").append(1, c);
+    }
+    return pattern;
+  }
+
  private:
   using positions = std::vector<bool>;
   static constexpr std::size_t deepest = 32;

@@ -2,6 +2,7 @@
 // adapter_config.json of PEFT, in and out.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -13,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <crayon/adapter/saved_tensor.hpp>
 #include <crayon/adapter/scaling.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/io/json.hpp>
@@ -26,7 +28,12 @@ struct peft_info {
   std::string task_type = "CAUSAL_LM";  ///< may be empty
   scaling_rule scaling;                 ///< r, lora_alpha, use_rslora and the patterns
   bool fan_in_fan_out = false;          ///< the base stores W as (in, out); factors do not change
-  std::vector<std::string> target_modules;  ///< as listed; empty when it was a pattern
+  bool lora_bias = false;               ///< layers with factors also have a bias to add
+  bool ensure_weight_tying = false;     ///< what is adapted or saved also counts for tied weights
+  std::vector<std::string> target_modules;   ///< as listed; empty when it was a pattern
+  std::vector<std::string> modules_to_save;  ///< as listed; `saved` has the tensors that there are
+  std::vector<saved_tensor> saved;           ///< in the order of their names
+  dtype stored = dtype::f32;                 ///< of the factors on disk; f32 where they differ
 };
 
 namespace peft_json {
@@ -43,9 +50,7 @@ using json = nlohmann::ordered_json;  // patterns apply in the order of the file
 }
 
 /// Features that change what the factors mean: dW is not scale * B A, or there is more than dW.
-inline constexpr std::array<std::string_view, 14> refused{"use_dora",
-                                                          "modules_to_save",
-                                                          "lora_bias",
+inline constexpr std::array<std::string_view, 13> refused{"use_dora",
                                                           "bias",
                                                           "layer_replication",
                                                           "target_parameters",
@@ -56,13 +61,26 @@ inline constexpr std::array<std::string_view, 14> refused{"use_dora",
                                                           "kasa_config",
                                                           "trainable_token_indices",
                                                           "alora_invocation_tokens",
-                                                          "megatron_config"};
+                                                          "megatron_config",
+                                                          "enable_lora"};  // PEFT 0.2
+
+/// Configurations of training and of initialisation. `init_lora_weights` says whether the latter
+/// took part, so that these may be there.
+inline constexpr std::array<std::string_view, 5> harmless{
+    "eva_config", "corda_config", "loftq_config", "lora_ga_config", "velora_config"};
+
+/// A feature of a version of PEFT that is newer than this list, to go by how PEFT names them.
+[[nodiscard]] inline bool unknown_feature(std::string_view key) {
+  if (key == "use_rslora") return false;
+  if (std::find(harmless.begin(), harmless.end(), key) != harmless.end()) return false;
+  return key.starts_with("use_") || key.ends_with("_config");
+}
 
 /// Initialisations that leave the base model as it is. The others (pissa, olora, corda, loftq, ...)
 /// subtract something from its weights first, so that the factors alone are not the change.
 [[nodiscard]] inline bool keeps_base(const json& init) {
   return init.is_null() || init.is_boolean() || init == "gaussian" || init == "eva" ||
-         init == "orthogonal";
+         init == "orthogonal" || init == "mica";
 }
 
 template <class T>
@@ -86,6 +104,16 @@ template <class T>
 [[nodiscard]] inline std::string text_or(const json& config, const char* key, std::string other) {
   const auto at = config.find(key);
   return at != config.end() && at->is_string() ? at->get<std::string>() : std::move(other);
+}
+
+/// The strings of a list; nothing for anything else.
+[[nodiscard]] inline std::vector<std::string> names(const json& list) {
+  std::vector<std::string> found;
+  if (!list.is_array()) return found;
+  for (const auto& n : list) {
+    if (n.is_string()) found.push_back(n.get<std::string>());
+  }
+  return found;
 }
 
 /// Integers stay integers, as PEFT writes them.
@@ -115,15 +143,21 @@ template <class T>
   for (const auto key : pj::refused) {
     if (!pj::off(config, key)) return refuse(key, ", which is not plain LoRA and is not supported");
   }
+  for (const auto& [key, setting] : config.items()) {
+    if (pj::unknown_feature(key) && !pj::off(config, key)) {
+      return refuse(key, ", a feature that is not known and may change what the factors mean");
+    }
+  }
   if (!pj::keeps_base(value("init_lora_weights"))) {
     return refuse("init_lora_weights", ", which changes the base model's weights");
   }
   peft_info info;
-  const auto r = value("r");
+  const auto absent = [&](const char* key) { return config.find(key) == config.end(); };
+  const auto r = absent("r") ? pj::json(8U) : value("r");  // defaults as PEFT has them
   if (!r.is_number_unsigned() || r.get<std::size_t>() == 0) {
     return error{errc::bad_value, path + ": r is " + r.dump() + ", needs a rank of at least 1"};
   }
-  const auto alpha = value("lora_alpha");
+  const auto alpha = absent("lora_alpha") ? pj::json(8U) : value("lora_alpha");
   if (!alpha.is_number()) {
     return error{errc::bad_value, path + ": lora_alpha is " + alpha.dump() + ", needs a number"};
   }
@@ -135,11 +169,10 @@ template <class T>
   info.base_model = pj::text_or(config, "base_model_name_or_path", "");
   info.task_type = pj::text_or(config, "task_type", "");
   info.fan_in_fan_out = !pj::off(config, "fan_in_fan_out");
-  for (const auto& module : value("target_modules")) {
-    if (module.is_string() && value("target_modules").is_array()) {
-      info.target_modules.push_back(module.get<std::string>());
-    }
-  }
+  info.lora_bias = !pj::off(config, "lora_bias");
+  info.ensure_weight_tying = !pj::off(config, "ensure_weight_tying");
+  info.target_modules = pj::names(value("target_modules"));
+  info.modules_to_save = pj::names(value("modules_to_save"));
   return info;
 }
 
@@ -162,8 +195,10 @@ template <class T>
   config["inference_mode"] = true;
   config["init_lora_weights"] = true;
   config["lora_alpha"] = pj::number(info.scaling.alpha);
+  config["lora_bias"] = info.lora_bias;
   config["lora_dropout"] = 0.0;
-  config["modules_to_save"] = nullptr;
+  config["modules_to_save"] =
+      info.modules_to_save.empty() ? pj::json() : pj::json(info.modules_to_save);
   config["peft_type"] = "LORA";
   config["r"] = info.scaling.rank;
   config["rank_pattern"] = pattern(info.scaling.rank_pattern);
