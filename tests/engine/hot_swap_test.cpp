@@ -6,11 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
+#include <crayon/engine/device_engine.hpp>
 #include <crayon/model/llama.hpp>
 #include <crayon/simd/highway_dynamic.hpp>
 
@@ -227,4 +230,39 @@ TEST_CASE("what cannot be used leaves the adapter in use", "[engine]") {
   const auto made = swap_type::make(story.weights.config(),
                                     adapter::lora_adapter<float>({{"elsewhere", 4, 4, 1, 1.0F}}));
   CHECK_FALSE(made);
+}
+
+TEST_CASE("an engine that follows gives each answer with one adapter", "[engine]") {
+  const swap_story story;
+  auto engine =
+      *engine::device_engine<test::tiny_config>::make(story.weights, tokenizer::byte_tokenizer{});
+  const generation_options options{.max_tokens = 24};
+  const auto answer_with = [&](std::uint64_t version) {
+    REQUIRE(engine.use(story.blended(version)));
+    return engine.answer("abc", options)->text;
+  };
+  const std::string base = engine.answer("abc", options)->text;
+  const std::string first = answer_with(0), second = answer_with(4);
+  REQUIRE(first != second);
+  REQUIRE(first != base);
+
+  using live_type = engine::device_engine<test::tiny_config>::live_type;
+  const auto live = *live_type::make(story.weights.config(), story.blended(0));
+  engine.follow(live);
+  CHECK(engine.blended() == nullptr);
+  auto other = engine.fork();
+  bool updated = false;
+  const auto swap = [&](std::string_view) {
+    if (!updated) updated = bool(live->update(story.blend(4)));
+    return true;
+  };
+  CHECK(engine.answer("abc", options, swap)->text == first);  // to its end
+  CHECK(updated);
+  CHECK(engine.answer("abc", options)->text == second);
+  CHECK(other.answer("abc", options)->text == second);
+  CHECK(live->try_update(story.blend(0)));  // no answer is under way: nothing is pinned
+  CHECK(live->try_update(story.blend(0)));
+  CHECK(engine.answer("abc", options)->text == first);
+  engine.use_base();
+  CHECK(engine.answer("abc", options)->text == base);
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
+#include <type_traits>
 
 #include <crayon/adapter/pool.hpp>
 #include <crayon/blend/concat.hpp>
@@ -47,5 +49,26 @@ concept engine_config =
     crayon::sampler<typename C::sampler> && crayon::executor<typename C::executor>;
 
 static_assert(engine_config<default_config>);
+
+/// The bundle's matcher, at the temperature that the pool was made for where it has one.
+template <engine_config Config, class Pool>
+[[nodiscard]] result<typename Config::matcher> matcher_of(const Pool& pool) {
+  if constexpr (requires { Config::matcher::with_tau(pool.info().tau); }) {
+    return Config::matcher::with_tau(pool.info().tau);
+  } else {
+    return typename Config::matcher{};
+  }
+}
+
+/// The bundle's sampler, with those of the options that it knows.
+template <engine_config Config>
+[[nodiscard]] typename Config::sampler sampler_of(const generation_options& o) {
+  using S = typename Config::sampler;
+  if constexpr (std::is_constructible_v<S, model::sampling_options, std::uint64_t>) {
+    return S(model::sampling_options{o.temperature, o.top_k, o.top_p}, o.seed);
+  } else {
+    return S{};
+  }
+}
 
 }  // namespace crayon::engine

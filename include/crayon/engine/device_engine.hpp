@@ -20,6 +20,7 @@
 #include <crayon/engine/config.hpp>
 #include <crayon/engine/customized_task.hpp>
 #include <crayon/engine/device_answer.hpp>
+#include <crayon/engine/hot_swap.hpp>
 #include <crayon/engine/pool_checks.hpp>
 #include <crayon/engine/private_prompt.hpp>
 #include <crayon/engine/sample.hpp>
@@ -45,6 +46,9 @@ class device_engine {
   using blended_type = typename decltype(Config::blend::blend(
       std::declval<const pool_type&>(),
       std::declval<std::span<const weighted_slot>>()))::value_type;
+
+  /// An adapter that is replaced while engines run with it.
+  using live_type = hot_swap<backend, adapter_element>;
 
   /// `context`: the tokens that prompt and answer have room for, see `base_model::context`. Errors:
   /// one above the model's, a tokenizer whose size is not the model's vocabulary.
@@ -73,6 +77,7 @@ class device_engine {
     other.blended_ = blended_;
     other.delta_ = delta_;
     other.task_ = task_;
+    other.live_ = live_;
     return other;
   }
 
@@ -87,7 +92,7 @@ class device_engine {
                                                 pool_overrides overrides = {}) {
     const auto start = clock::now();
     if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
-    CRAYON_TRY(auto policy, matcher_of(pool));
+    CRAYON_TRY(auto policy, matcher_of<Config>(pool));
     CRAYON_CHECK(check_pool<Config>(pool, base_->hash, embedding_size(*base_), overrides));
     const std::size_t dim = pool.index().cols;
     auto task = std::make_shared<customized_task<Config>>();
@@ -139,8 +144,16 @@ class device_engine {
     return {};
   }
 
+  /// From now on each answer is given with the adapter that is in use in `live` when it begins, the
+  /// same to its end; another thread may update it at any time. The scope of its task is not known.
+  void follow(std::shared_ptr<live_type> live) {
+    use_base();
+    live_ = std::move(live);
+  }
+
   /// The model as it was before any adapter.
   void use_base() {
+    live_ = nullptr;
     delta_ = delta_type(base_->weights.config());
     owner_ = nullptr;
     blended_ = nullptr;
@@ -176,7 +189,8 @@ class device_engine {
       task_->embed(session_, base_->weights.config().dim, ids, ids.size(), {}, query, *threads_);
       distance = task_->distance.measure(query, task_->weights_of());
     }
-    logits_ = session_.prefill(ids, delta_, *threads_);
+    if (live_) pinned_ = live_->pin();
+    logits_ = session_.prefill(ids, delta(), *threads_);
     prompt_tokens_ = ids.size();
     seen_ = router::answer_signals(distance);
     seen_.look(router::measure(logits_));
@@ -191,7 +205,7 @@ class device_engine {
     const auto start = clock::now();
     const auto deadline = start - spent_ + std::chrono::milliseconds(options.deadline_ms);
     answer_text text(options.stop, puts_space_first_, on_piece);
-    auto draw = sampler_of(options);
+    auto draw = sampler_of<Config>(options);
     device_answer done;
     done.prompt_tokens = prompt_tokens_;
     done.finished = finish_reason::length;
@@ -213,10 +227,11 @@ class device_engine {
         done.finished = finish_reason::deadline;
         break;
       }
-      logits_ = session_.forward(token, delta_, *threads_);
+      logits_ = session_.forward(token, delta(), *threads_);
       seen_.look(router::measure(logits_));
     }
     logits_ = {};
+    pinned_ = {};
     if (done.finished != finish_reason::cancelled) text.finish();
     done.text = std::move(text.text());
     done.seen = seen_.value();
@@ -242,25 +257,10 @@ class device_engine {
     puts_space_first_ = !ids.empty() && base_->tokens.decode(ids.front()).starts_with(' ');
   }
 
+  [[nodiscard]] const delta_type& delta() const noexcept { return pinned_ ? *pinned_ : delta_; }
+
   [[nodiscard]] static double milliseconds(clock::duration time) noexcept {
     return std::chrono::duration<double, std::milli>(time).count();
-  }
-
-  [[nodiscard]] static result<typename Config::matcher> matcher_of(const pool_type& pool) {
-    if constexpr (requires { Config::matcher::with_tau(pool.info().tau); }) {
-      return Config::matcher::with_tau(pool.info().tau);
-    } else {
-      return typename Config::matcher{};
-    }
-  }
-
-  [[nodiscard]] static auto sampler_of(const generation_options& o) {
-    using S = typename Config::sampler;
-    if constexpr (std::is_constructible_v<S, model::sampling_options, std::uint64_t>) {
-      return S(model::sampling_options{o.temperature, o.top_k, o.top_p}, o.seed);
-    } else {
-      return S{};
-    }
   }
 
   [[nodiscard]] static std::size_t embedding_size(const base_model<Config>& base) {
@@ -270,6 +270,7 @@ class device_engine {
   template <class A>
   [[nodiscard]] result<void> adopt(std::shared_ptr<const A> made, std::shared_ptr<const A>& slot) {
     CRAYON_TRY(auto bound, delta_type::bind(base_->weights.config(), *made));
+    live_ = nullptr;
     delta_ = std::move(bound);
     owner_ = made;
     slot = std::move(made);
@@ -279,12 +280,14 @@ class device_engine {
   std::shared_ptr<const base_model<Config>> base_;
   std::shared_ptr<executor_type> threads_;
   session_type session_;
-  delta_type delta_;  // refers to the factors of owner_
+  delta_type delta_;  // refers to the factors of owner_; nothing where live_ is followed
   std::shared_ptr<const void> owner_;
   std::shared_ptr<const blended_type> blended_;          // null unless owner_ has that type
   std::shared_ptr<const customized_task<Config>> task_;  // null unless customized from samples
+  std::shared_ptr<live_type> live_;                      // null unless followed
   bool puts_space_first_ = false;
   // Between begin and finish.
+  typename live_type::pinned pinned_;
   std::span<float> logits_;
   std::vector<float> work_;
   router::answer_signals seen_;

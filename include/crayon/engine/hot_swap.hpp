@@ -31,10 +31,10 @@ namespace crayon::engine {
 ///
 /// A reader that pins anew for every token goes over to the new adapter in the middle of an answer,
 /// with keys and values of the old one in its cache; one that holds a pin for an answer finishes it
-/// with the adapter it began with. To pin costs two atomic operations and never waits. (An executor
-/// that runs one region at a time must not be shared by a reader and a writer.)
+/// with the adapter it began with. To pin costs four atomic operations and never waits. (A reader
+/// and a writer must not share an executor that runs one region at a time.)
 template <kernel_backend B, element E>
-class hot_swap {
+class hot_swap : public std::enable_shared_from_this<hot_swap<B, E>> {
  public:
   using adapter_type = adapter::lora_adapter<E>;
   using delta_type = model::lora_delta<B, E>;
@@ -50,13 +50,16 @@ class hot_swap {
   };
 
  public:
-  /// Holds on to the adapter in use. To be released before the `hot_swap` ends.
+  /// Holds on to the adapter in use, and to the `hot_swap`.
   class pinned {
    public:
     pinned() noexcept = default;
-    pinned(pinned&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+    pinned(pinned&& other) noexcept
+        : owner_(std::move(other.owner_)), held_(std::exchange(other.held_, nullptr)) {}
     pinned& operator=(pinned&& other) noexcept {
-      std::swap(held_, other.held_);
+      const pinned released = std::move(*this);
+      owner_ = std::move(other.owner_);
+      held_ = std::exchange(other.held_, nullptr);
       return *this;
     }
     ~pinned() {
@@ -72,8 +75,10 @@ class hot_swap {
 
    private:
     friend class hot_swap;
-    explicit pinned(buffer& held) noexcept : held_(&held) {}
+    pinned(std::shared_ptr<const hot_swap> owner, buffer& held) noexcept
+        : owner_(std::move(owner)), held_(&held) {}
 
+    std::shared_ptr<const hot_swap> owner_;
     buffer* held_ = nullptr;
   };
 
@@ -97,7 +102,7 @@ class hot_swap {
       b.readers.fetch_add(1);
       // Counted first, then looked again: a writer either sees the count or has been seen. All of
       // these operations are sequentially consistent, which that argument needs.
-      pinned held(b);
+      pinned held(this->shared_from_this(), b);
       if (&b == &buffers_[in_use_.load()]) return held;
     }
   }
