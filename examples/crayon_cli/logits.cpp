@@ -13,8 +13,7 @@ namespace crayon::cli {
 result<void> run(const logits_options& o, json& report) {
   CRAYON_TRY(const weights model, load_model(o.model.model));
   loaded_adapters adapters(model.config());
-  const std::string hash = model.hash();
-  for (const auto& a : o.adapters) CRAYON_CHECK(adapters.add(a, hash));
+  CRAYON_CHECK(adapters.add(o.adapters, model));
 
   thread_pool threads;
   session s(model, std::min(o.ids.size(), model.config().context));
@@ -30,6 +29,7 @@ result<void> run(const logits_options& o, json& report) {
       adapters.delta(), threads);
 
   const matrix_view<const float> view{all.data(), o.ids.size(), vocab};
+  const std::string hash = model.hash();
   CRAYON_CHECK(io::write_safetensors(o.out, {io::tensor_of("logits", view)}, {{"model", hash}}));
   std::printf("%s: logits F32 [%zu, %zu]\n", o.out.c_str(), view.rows, view.cols);
   report["out"] = o.out;

@@ -100,12 +100,16 @@ result<device> open_device(const model_options& options, const std::vector<std::
   return made;
 }
 
-result<void> loaded_adapters::add(const std::string& argument, const std::string& base_hash) {
-  const adapter_argument a = parse_adapter_argument(argument);
-  CRAYON_TRY(auto loaded, load_adapter(a.directory, base_hash));
-  adapters_.push_back(std::move(loaded));
-  const auto bound = delta_.append(adapters_.back().adapter, a.scale);
-  if (!bound) return error{bound.error().code, a.directory + ": " + bound.error().text};
+result<void> loaded_adapters::add(const std::vector<std::string>& arguments, const weights& model) {
+  if (arguments.empty()) return {};
+  const std::string hash = model.hash();
+  for (const auto& argument : arguments) {
+    const adapter_argument a = parse_adapter_argument(argument);
+    CRAYON_TRY(auto loaded, load_adapter(a.directory, hash));
+    adapters_.push_back(std::move(loaded));
+    const auto bound = delta_.append(adapters_.back().adapter, a.scale);
+    if (!bound) return error{bound.error().code, a.directory + ": " + bound.error().text};
+  }
   return {};
 }
 

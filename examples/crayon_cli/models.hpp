@@ -73,8 +73,8 @@ class loaded_adapters {
   loaded_adapters(const loaded_adapters&) = delete;
   loaded_adapters& operator=(const loaded_adapters&) = delete;
 
-  /// `argument` as `parse_adapter_argument` takes it.
-  [[nodiscard]] result<void> add(const std::string& argument, const std::string& base_hash);
+  /// `arguments` as `parse_adapter_argument` takes them; made for `model`, or they are refused.
+  [[nodiscard]] result<void> add(const std::vector<std::string>& arguments, const weights& model);
 
   [[nodiscard]] const cli::delta& delta() const noexcept { return delta_; }
 

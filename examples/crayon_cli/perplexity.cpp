@@ -27,10 +27,7 @@ result<void> run(const perplexity_options& o, json& report) {
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   loaded_adapters adapters(model.config());
-  if (!o.adapters.empty()) {
-    const std::string hash = model.hash();
-    for (const auto& a : o.adapters) CRAYON_CHECK(adapters.add(a, hash));
-  }
+  CRAYON_CHECK(adapters.add(o.adapters, model));
   CRAYON_TRY(const std::string text, io::read_text(o.text));
   const auto ids = tokens.encode(text);
   if (ids.empty()) return error{errc::bad_format, o.text + ": no text"};

@@ -14,20 +14,12 @@
 #include <crayon/train/pretrain.hpp>
 
 #include "../catch.hpp"
+#include "tiny.hpp"
 
 using namespace crayon;
 using backend = simd::highway_dynamic;
 
 namespace {
-
-const model::llama_config joint_model{.dim = 32,
-                                      .hidden = 48,
-                                      .layers = 2,
-                                      .heads = 4,
-                                      .kv_heads = 2,
-                                      .head_dim = 8,
-                                      .vocab = 24,
-                                      .context = 12};
 
 /// softmax of the mean cosine over tau.
 struct softmax_match {
@@ -50,13 +42,13 @@ struct softmax_match {
 /// User u counts up or down; the tokens begin alike, only the embedding tells who asks.
 void two_users(std::size_t step, train::grouped_batch& batch) {
   rng random(step);
-  const auto vocab = static_cast<std::int32_t>(joint_model.vocab);
+  const auto vocab = static_cast<std::int32_t>(test::tiny_model.vocab);
   for (int group = 0; group < 4; ++group) {
     batch.begin_group();
     const bool up = group % 2 == 0;
     const std::array<float, 2> embedding{up ? 1.0F : 0.0F, up ? 0.0F : 1.0F};
     for (int i = 0; i < 4; ++i) {
-      const auto start = static_cast<std::int32_t>(random.below(joint_model.vocab));
+      const auto start = static_cast<std::int32_t>(random.below(test::tiny_model.vocab));
       batch.add(std::vector{start, (start + (up ? 1 : vocab - 1)) % vocab}, 1, embedding);
     }
   }
@@ -79,9 +71,9 @@ train::training_options<> joint_options(std::size_t steps) {
 
 TEST_CASE("a pool learns conventions that contradict each other, one adapter cannot", "[train]") {
   rng random(1);
-  const auto weights = train::initial_weights(joint_model, random, 0.15F);
+  const auto weights = train::initial_weights(test::tiny_model, random, 0.15F);
   thread_pool threads(2);
-  const auto shapes = train::lora_shapes(joint_model, 6, 6, sites);
+  const auto shapes = train::lora_shapes(test::tiny_model, 6, 6, sites);
   std::vector pool(2, train::initial_adapter(shapes, random));  // both start as the same adapter
   const auto done =
       train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
@@ -95,7 +87,7 @@ TEST_CASE("a pool learns conventions that contradict each other, one adapter can
   std::vector<float> gates;
   REQUIRE(
       train::adapter_weights(users, pool_index, softmax_match{}, train::leave_one_out{}, gates));
-  const auto factors = train::lora_factors::from(joint_model, pool);
+  const auto factors = train::lora_factors::from(test::tiny_model, pool);
   REQUIRE(factors);
   train::batch_gradient<backend> trained(weights, &*factors, train::trainable::factors, {}, 1);
   const auto& asked = users.sequences();
@@ -122,9 +114,9 @@ TEST_CASE("a pool learns conventions that contradict each other, one adapter can
 TEST_CASE("joint training gives the same factors on any executor", "[train]") {
   const auto run = [](auto&& tasks) {
     rng random(1);
-    const auto weights = train::initial_weights(joint_model, random, 0.15F);
-    std::vector pool(2,
-                     train::initial_adapter(train::lora_shapes(joint_model, 2, 2, sites), random));
+    const auto weights = train::initial_weights(test::tiny_model, random, 0.15F);
+    std::vector pool(
+        2, train::initial_adapter(train::lora_shapes(test::tiny_model, 2, 2, sites), random));
     REQUIRE(train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
                                        train::per_sample{}, joint_options(4), two_users, tasks));
     const auto b = pool[1].b(3);
@@ -137,9 +129,10 @@ TEST_CASE("joint training gives the same factors on any executor", "[train]") {
 
 TEST_CASE("embeddings and index vectors must fit", "[train]") {
   rng random(1);
-  const auto weights = train::initial_weights(joint_model, random);
+  const auto weights = train::initial_weights(test::tiny_model, random);
   serial_executor serial;
-  std::vector pool(3, train::initial_adapter(train::lora_shapes(joint_model, 2, 2, sites), random));
+  std::vector pool(
+      3, train::initial_adapter(train::lora_shapes(test::tiny_model, 2, 2, sites), random));
   const auto unequal =
       train::joint_pool<backend>(weights, std::span(pool), pool_index, softmax_match{},
                                  train::leave_one_out{}, joint_options(1), two_users, serial);

@@ -12,20 +12,12 @@
 #include <crayon/train/initialise.hpp>
 
 #include "../catch.hpp"
+#include "tiny.hpp"
 
 using namespace crayon;
 using backend = simd::highway_dynamic;
 
 namespace {
-
-const model::llama_config walk_model{.dim = 32,
-                                     .hidden = 48,
-                                     .layers = 2,
-                                     .heads = 4,
-                                     .kv_heads = 2,
-                                     .head_dim = 8,
-                                     .vocab = 24,
-                                     .context = 12};
 
 /// Counting up by `stride` from a random start.
 struct counting {
@@ -34,9 +26,11 @@ struct counting {
   void operator()(std::size_t step, train::packed_batch& batch) const {
     rng random(step);
     for (int i = 0; i < 16; ++i) {
-      std::vector<std::int32_t> tokens{static_cast<std::int32_t>(random.below(walk_model.vocab))};
+      std::vector<std::int32_t> tokens{
+          static_cast<std::int32_t>(random.below(test::tiny_model.vocab))};
       for (int j = 0; j < 7; ++j) {
-        tokens.push_back((tokens.back() + stride) % static_cast<std::int32_t>(walk_model.vocab));
+        tokens.push_back((tokens.back() + stride) %
+                         static_cast<std::int32_t>(test::tiny_model.vocab));
       }
       batch.add(tokens, 1);
     }
@@ -55,7 +49,7 @@ train::training_options<> walk_options(std::size_t steps) {
 
 TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train]") {
   rng random(1);
-  auto weights = train::initial_weights(walk_model, random);
+  auto weights = train::initial_weights(test::tiny_model, random);
   thread_pool threads(2);
   double accuracy = 0;
   const auto watch = [&](const train::training_progress& p) { accuracy = p.accuracy; };
@@ -71,7 +65,8 @@ TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train
   using model::projection;
   constexpr std::array adapted{projection::q, projection::v, projection::o, projection::up,
                                projection::down};
-  auto learned = train::initial_adapter(train::lora_shapes(walk_model, 4, 8, adapted), random);
+  auto learned =
+      train::initial_adapter(train::lora_shapes(test::tiny_model, 4, 8, adapted), random);
   const auto down = train::train_adapter<backend>(weights, learned, walk_options(150), counting{23},
                                                   threads, watch);
   REQUIRE(down);
@@ -83,7 +78,7 @@ TEST_CASE("pretraining learns, and an adapter then learns the opposite", "[train
 TEST_CASE("the same seed and shards give the same weights on any executor", "[train]") {
   const auto run = [](auto&& tasks) {
     rng random(1);
-    auto weights = train::initial_weights(walk_model, random);
+    auto weights = train::initial_weights(test::tiny_model, random);
     REQUIRE(train::pretrain<backend>(weights, walk_options(5), counting{1}, tasks));
     return weights.hash();
   };
@@ -94,7 +89,7 @@ TEST_CASE("the same seed and shards give the same weights on any executor", "[tr
 
 TEST_CASE("a run stops where its progress says so", "[train]") {
   rng random(1);
-  auto weights = train::initial_weights(walk_model, random);
+  auto weights = train::initial_weights(test::tiny_model, random);
   serial_executor serial;
   const auto report = train::pretrain<backend>(weights, walk_options(50), counting{1}, serial,
                                                [](const auto& p) { return p.step < 2; });
@@ -105,7 +100,7 @@ TEST_CASE("a run stops where its progress says so", "[train]") {
 TEST_CASE("a broken run says at which step, and leaves the weights of the step before", "[train]") {
   rng random(1);
   serial_executor serial;
-  auto weights = train::initial_weights(walk_model, random);
+  auto weights = train::initial_weights(test::tiny_model, random);
   auto reference = weights;
   REQUIRE(train::pretrain<backend>(reference, walk_options(3), counting{1}, serial,
                                    [](const auto& p) { return p.step < 1; }));
@@ -130,7 +125,7 @@ TEST_CASE("a broken run says at which step, and leaves the weights of the step b
 }
 
 TEST_CASE("an adapter of another model is not trained", "[train]") {
-  const model::llama_weights<float> weights(walk_model);
+  const model::llama_weights<float> weights(test::tiny_model);
   adapter::lora_adapter<float> foreign({{"transformer.h.0.attn.c_attn", 96, 32, 2, 1.0F}});
   serial_executor serial;
   const auto report =

@@ -20,23 +20,34 @@
 
 namespace crayon::model {
 
+namespace detail {
+
+/// visit(ours, theirs): the same setting under the two names.
+template <class Ours, class Theirs, class Visit>
+constexpr void for_each_setting(Ours& ours, Theirs& theirs, const Visit& visit) {
+  visit(ours.dim, theirs.hidden_size);
+  visit(ours.hidden, theirs.intermediate_size);
+  visit(ours.layers, theirs.num_hidden_layers);
+  visit(ours.heads, theirs.num_attention_heads);
+  visit(ours.kv_heads, theirs.num_key_value_heads);
+  visit(ours.head_dim, theirs.head_dim);
+  visit(ours.vocab, theirs.vocab_size);
+  visit(ours.context, theirs.max_position_embeddings);
+  visit(ours.rope_theta, theirs.rope_theta);
+  visit(ours.norm_epsilon, theirs.rms_norm_eps);
+  visit(ours.tied, theirs.tie_word_embeddings);
+}
+
+}  // namespace detail
+
 /// Reads config.json and model.safetensors (or the shards of model.safetensors.index.json), F32,
 /// BF16 or F16. Errors: a missing or malformed file, another architecture or a variant of it that
 /// would compute something else, a tensor that is missing, unknown, of another shape or not finite.
 template <element E>
 [[nodiscard]] result<llama_weights<E>> read_hf_llama(const std::string& directory) {
   CRAYON_TRY(const io::hf_llama_config c, io::hf_config_reader::read(directory + "/config.json"));
-  const llama_config config{.dim = c.hidden_size,
-                            .hidden = c.intermediate_size,
-                            .layers = c.num_hidden_layers,
-                            .heads = c.num_attention_heads,
-                            .kv_heads = c.num_key_value_heads,
-                            .head_dim = c.head_dim,
-                            .vocab = c.vocab_size,
-                            .context = c.max_position_embeddings,
-                            .rope_theta = c.rope_theta,
-                            .norm_epsilon = c.rms_norm_eps,
-                            .tied = c.tie_word_embeddings};
+  llama_config config;
+  detail::for_each_setting(config, c, [](auto& to, const auto& from) { to = from; });
   CRAYON_TRY(const io::hf_shards files, io::hf_shards::open(directory));
   // Shapes are checked against the files before memory of the configuration's size is taken.
   const std::vector<weight_shape> shapes = llama_weight_shapes(config);
@@ -72,18 +83,8 @@ template <class Stored = void, element E>
 [[nodiscard]] result<void> write_hf_llama(const std::string& directory,
                                           const llama_weights<E>& weights) {
   using S = std::conditional_t<std::same_as<Stored, void>, E, Stored>;
-  const llama_config& c = weights.config();
-  const io::hf_llama_config config{.hidden_size = c.dim,
-                                   .intermediate_size = c.hidden,
-                                   .num_hidden_layers = c.layers,
-                                   .num_attention_heads = c.heads,
-                                   .num_key_value_heads = c.kv_heads,
-                                   .head_dim = c.head_dim,
-                                   .vocab_size = c.vocab,
-                                   .max_position_embeddings = c.context,
-                                   .rope_theta = c.rope_theta,
-                                   .rms_norm_eps = c.norm_epsilon,
-                                   .tie_word_embeddings = c.tied};
+  io::hf_llama_config config;
+  detail::for_each_setting(weights.config(), config, [](const auto& from, auto& to) { to = from; });
   aligned_vector<S> stored;
   if constexpr (!std::same_as<S, E>) {
     stored.reserve(weights.matrices().size());
