@@ -4,7 +4,11 @@
 
 #include <crayon/blend/concat.hpp>
 
+#include <string_view>
 #include <vector>
+
+#include <crayon/core/thread_pool.hpp>
+#include <crayon/simd/highway_dynamic.hpp>
 
 #include "laws.hpp"
 
@@ -25,6 +29,24 @@ void check_exact(const Blended& blended, const std::vector<lora_adapter<E>>& ada
     CHECK(distance(actual, expected) <= tolerance(adapters, weights, blended.module(i)));
   }
 }
+
+/// A source that can do nothing but copy.
+template <element E>
+struct copied_source {
+  using element_type = E;
+  const adapter_set<E>& set;
+
+  std::size_t size() const { return set.size(); }
+  std::size_t sites() const { return set.sites(); }
+  std::string_view module(std::size_t i) const { return set.module(i); }
+  std::size_t out(std::size_t i) const { return set.out(i); }
+  std::size_t in(std::size_t i) const { return set.in(i); }
+  adapter::site_kind kind(std::size_t i) const { return set.kind(i); }
+  std::size_t rank(std::size_t slot, std::size_t i) const { return set.rank(slot, i); }
+  float scale(std::size_t slot, std::size_t i) const { return set.scale(slot, i); }
+  void copy_a(std::size_t slot, std::size_t i, matrix_view<E> to) const { set.copy_a(slot, i, to); }
+  void copy_b(std::size_t slot, std::size_t i, matrix_view<E> to) const { set.copy_b(slot, i, to); }
+};
 
 }  // namespace
 
@@ -170,6 +192,50 @@ TEST_CASE("concat blends into an adapter of its shapes and refuses another") {
   zero.b(0)(0, 0) = 1;
   REQUIRE(concat::blend_into(p.pool, none, zero));
   CHECK(norm(delta_at(zero, 0)) == 0);
+}
+
+TEMPLATE_TEST_CASE("concat has the same bits in every backend, source and number of threads", "",
+                   float, bf16, f16) {
+  rng random(41);
+  // Ranks of 16, 32 and 64 bytes, and some whose rows run over the ends of tiles and blocks.
+  for (const std::size_t rank : {1U, 4U, 7U, 8U, 12U, 16U, 32U}) {
+    const std::vector<adapter::site_shape> shapes{{"first", 130, 61, rank, 0.5F},
+                                                  {"second", 33, 400, rank, 2.0F}};
+    std::vector<lora_adapter<TestType>> adapters;
+    for (int k = 0; k < 4; ++k) adapters.push_back(random_adapter<TestType>(shapes, random));
+    const auto tiled = *pool<TestType>::build(adapters, {}, {});
+    const auto set = *adapter_set<TestType>::build(adapters);
+    const std::vector<weighted_slot> weights{{2, -0.5F}, {1, 0.0F}, {0, 0.25F}, {3, 1.5F}};
+    thread_pool threads(3);
+
+    lora_adapter<TestType> expected(blend::concat::shapes(set, weights));
+    std::size_t first = 0;
+    for (const auto& [slot, weight] : weights) {
+      if (weight == 0) continue;
+      for (std::size_t i = 0; i < 2; ++i) {
+        const auto f = adapters[slot].factors(i);
+        for (std::size_t r = 0; r < rank; ++r) {
+          for (std::size_t j = 0; j < f.a.cols; ++j) expected.a(i)(first + r, j) = f.a(r, j);
+          for (std::size_t o = 0; o < f.b.rows; ++o) {
+            expected.b(i)(o, first + r) =
+                from_float<TestType>(weight * f.scale * to_float(f.b(o, r)));
+          }
+        }
+      }
+      first += rank;
+    }
+    const auto check = [&](const auto& made) {
+      REQUIRE(made);
+      CHECK(same(*made, expected));
+    };
+    using dynamic = blend::basic_concat<simd::highway_dynamic>;
+    check(blend::concat::blend(tiled, weights));
+    check(blend::concat::blend(set, weights, threads));
+    check(blend::concat::blend(copied_source<TestType>{set}, weights, threads));
+    check(dynamic::blend(tiled, weights, threads));
+    check(dynamic::blend(set, weights));
+    check(dynamic::blend(copied_source<TestType>{set}, weights));
+  }
 }
 
 TEST_CASE("a factor that does not fit its type after scaling is an error, not infinity") {

@@ -81,6 +81,11 @@ class adapter_set {
     const auto at = local(slot, site);
     return at ? adapters_[slot].shape(*at).scale : 0;
   }
+  /// Empty where the adapter does not have the site.
+  [[nodiscard]] factors_view<E> factors(std::size_t slot, std::size_t site) const noexcept {
+    const auto at = local(slot, site);
+    return at ? adapters_[slot].factors(*at) : factors_view<E>{};
+  }
   void copy_a(std::size_t slot, std::size_t site, matrix_view<E> to) const noexcept {
     if (const auto at = local(slot, site)) copy(adapters_[slot].factors(*at).a, to);
   }

@@ -51,24 +51,24 @@ struct scalar {
 
   template <element E>
   static void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept {
-    for (std::size_t j = 0; j < n; ++j) {
-      float sum = 0;
-      for (std::size_t i = 0; i < rows.count; ++i) {
-        sum += rows.weight[i] * to_float(rows.src[i][j]);
-      }
-      e[j] = from_float<E>(sum);
-    }
+    weighted_sum(weighted_tiles<E>{rows.weight, rows.src, rows.count, n, 0}, e, n, false);
   }
 
+  /// Row by row over blocks that stay in registers or L1: compilers make vectors of these loops.
   template <element E>
   static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool) noexcept {
-    for (std::size_t j = 0; j < n; ++j) {
-      const std::size_t at = j / rows.tile * rows.stride + j % rows.tile;
-      float sum = 0;
-      for (std::size_t i = 0; i < rows.count; ++i) {
-        sum += rows.weight[i] * to_float(rows.src[i][at]);
+    constexpr std::size_t block = 64;
+    for (std::size_t tile = 0, at = 0; tile < n; tile += rows.tile, at += rows.stride) {
+      const std::size_t length = n - tile < rows.tile ? n - tile : rows.tile;
+      for (std::size_t first = 0; first < length; first += block) {
+        const std::size_t count = length - first < block ? length - first : block;
+        float sum[block] = {};
+        for (std::size_t i = 0; i < rows.count; ++i) {
+          const E* p = rows.src[i] + at + first;
+          for (std::size_t j = 0; j < count; ++j) sum[j] += rows.weight[i] * to_float(p[j]);
+        }
+        for (std::size_t j = 0; j < count; ++j) e[tile + first + j] = from_float<E>(sum[j]);
       }
-      e[j] = from_float<E>(sum);
     }
   }
 
