@@ -177,6 +177,27 @@ TEST_CASE("the parts survive the move of their owner") {
   CHECK(delta_at(moved, 0) == before);
 }
 
+TEST_CASE("a view is the blend without its copies") {
+  rng random(42);
+  const auto adapters = random_foreign<bf16>(random, 4);
+  const auto set = *adapter_set<bf16>::build(adapters);
+  const auto weights = random_weights(random, 4);
+  const auto copied = *activations::blend(set, weights);
+  const auto viewed = *activations::view(set, weights);
+  REQUIRE(viewed.size() == copied.size());
+  for (std::size_t i = 0; i < viewed.size(); ++i) {
+    CHECK(viewed.module(i) == copied.module(i));
+    REQUIRE(viewed.parts(i).size() == copied.parts(i).size());
+    CHECK(delta_at(viewed, i) == delta_at(copied, i));
+    for (const auto& part : viewed.parts(i)) {
+      bool found = false;
+      for (std::size_t k = 0; k < set.size(); ++k) found |= set.factors(k, i).a.data == part.a.data;
+      CHECK(found);
+    }
+  }
+  CHECK_FALSE(activations::view(set, std::vector<weighted_slot>{{9, 1.0F}}));
+}
+
 TEST_CASE("concat blends into an adapter of its shapes and refuses another") {
   rng random(19);
   const random_pool<float> p(random, 3);

@@ -2,6 +2,7 @@
 // The exact blend that keeps the adapters apart: y += sum_i w_i s_i B_i (A_i x).
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -16,7 +17,8 @@
 
 namespace crayon::blend {
 
-/// Several adapters, each with a weight: per site the factors of those that have it. Owns them.
+/// Several adapters, each with a weight: per site the factors of those that have it. Owns them, or
+/// refers to those of a source (`activations::view`).
 template <element E>
 class weighted_adapters {
  public:
@@ -41,6 +43,14 @@ class weighted_adapters {
       }
     }
     first_.push_back(parts_.size());
+  }
+
+  /// The parts of site i are parts[first[i]] .. parts[first[i + 1]]; their factors belong to
+  /// somebody else.
+  weighted_adapters(std::vector<std::string> modules, std::vector<factors_view<E>> parts,
+                    std::vector<std::size_t> first)
+      : modules_(std::move(modules)), parts_(std::move(parts)), first_(std::move(first)) {
+    CRAYON_ASSERT(first_.size() == modules_.size() + 1 && first_.back() == parts_.size());
   }
 
   /// Number of sites.
@@ -88,6 +98,35 @@ struct activations {
     }
     return weighted_adapters<E>(std::move(modules), std::move(adapters), used);
   }
+
+  /// The same without copying a factor: microseconds, whatever their size. The source outlives the
+  /// result and keeps its factors where they are. For sources whose factors are matrices in memory
+  /// (`adapter_set`); those of a pool lie in tiles, which a forward pass cannot use.
+  template <factor_source P>
+    requires requires(const P& p, std::size_t i) {
+      { p.factors(i, i) } -> std::same_as<factors_view<typename P::element_type>>;
+    }
+  [[nodiscard]] static result<weighted_adapters<typename P::element_type>> view(
+      const P& source, std::span<const weighted_slot> weights) {
+    using E = typename P::element_type;
+    CRAYON_CHECK(check_weights(source.size(), weights));
+    std::vector<std::string> modules;
+    std::vector<factors_view<E>> parts;
+    std::vector<std::size_t> first{0};
+    for (std::size_t i = 0; i < source.sites(); ++i) {
+      modules.emplace_back(source.module(i));
+      for (const auto& [slot, weight] : weights) {
+        if (weight == 0 || source.rank(slot, i) == 0) continue;
+        parts.push_back(source.factors(slot, i));
+        parts.back().scale *= weight;
+      }
+      first.push_back(parts.size());
+    }
+    return weighted_adapters<E>(std::move(modules), std::move(parts), std::move(first));
+  }
+  template <factor_source P>
+  static void view(const P&&,
+                   std::span<const weighted_slot>) = delete;  // the factors would be gone
 };
 static_assert(blend_policy<activations, adapter::pool<float>>);
 
