@@ -14,7 +14,7 @@ target_compile_options(crayon_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconv
   $<$<BOOL:${CRAYON_WARNINGS_AS_ERRORS}>:-Werror>)
 
 if(CRAYON_BUILD_EXAMPLES OR CRAYON_BUILD_TESTS OR CRAYON_BUILD_BENCHMARKS)
-  foreach(component simd io match serve interop threads)
+  foreach(component simd io blend match serve interop threads)
     crayon_component(${component})
   endforeach()
   include(CrayonDispatch OPTIONAL RESULT_VARIABLE CRAYON_DISPATCH_FILE)

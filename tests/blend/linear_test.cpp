@@ -2,9 +2,7 @@
 #include <crayon/blend/linear.hpp>
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <vector>
 
 #include <crayon/core/thread_pool.hpp>
@@ -12,6 +10,7 @@
 #include <crayon/simd/highway_static.hpp>
 #include <crayon/simd/xsimd_static.hpp>
 
+#include "../model/allocations.hpp"
 #include "laws.hpp"
 
 using namespace crayon;
@@ -58,37 +57,7 @@ void check_factors(const lora_adapter<E>& blended, const std::vector<lora_adapte
   }
 }
 
-std::size_t allocations = 0;
-
 }  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t align) {
-  ++allocations;
-  const auto a = static_cast<std::size_t>(align);
-  if (void* memory = std::aligned_alloc(a, (size + a - 1) / a * a)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  ++allocations;
-  return std::malloc(size == 0 ? 1 : size);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
 
 TEMPLATE_TEST_CASE("linear sums each factor, in every backend and element type", "", simd::scalar,
                    simd::highway_static, simd::xsimd_static<>) {
@@ -241,9 +210,9 @@ TEST_CASE("blending into an adapter that exists allocates nothing") {
   const auto weights = positive_weights(random, 6);
   lora_adapter<float> out(p.pool.shapes());
   for (std::size_t i = 0; i < out.size(); ++i) out.a(i).data[0] = 99;
-  const std::size_t before = allocations;
+  const std::size_t before = allocations();
   const auto done = blend::linear<>::blend_into(p.pool, weights, out);
-  CHECK(allocations == before);
+  CHECK(allocations() == before);
   REQUIRE(done);
   CHECK(same(out, *blend::linear<>::blend(p.pool, weights)));
   lora_adapter<float> other({{"x", 1, 1, 1, 1.0F}});
