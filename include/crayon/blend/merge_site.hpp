@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// One site of a merge: W (rows, cols) += U (rows, R) V (R, cols), R the sum of the ranks.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <crayon/blend/finite.hpp>
+#include <crayon/blend/weights.hpp>
+#include <crayon/concepts.hpp>
+#include <crayon/core/aligned.hpp>
+#include <crayon/core/executor.hpp>
+
+namespace crayon::blend {
+
+/// Sum of the ranks of the adapters that take part at a site.
+template <factor_source P>
+[[nodiscard]] std::size_t rank_at(const P& pool, std::span<const weighted_slot> weights,
+                                  std::size_t site) {
+  std::size_t rank = 0;
+  for (const auto& [slot, weight] : weights) rank += weight == 0 ? 0 : pool.rank(slot, site);
+  return rank;
+}
+
+/// Memory that is reused from site to site: the factors of the largest site as f32, and a block of
+/// W per thread where W is not f32.
+template <kernel_backend B, element E>
+class merge_site {
+ public:
+  explicit merge_site(std::size_t threads) : parts_(threads), blocks_(threads), good_(threads) {}
+
+  /// U = [w_1 s_1 B_1, ...], V = [A_1; ...]; of a transposed matrix U = A^T and V = B^T.
+  template <factor_source P>
+  void gather(const P& pool, std::span<const weighted_slot> weights, std::size_t site,
+              bool transposed) {
+    using F = typename P::element_type;
+    const std::size_t out = pool.out(site), in = pool.in(site);
+    const std::size_t rows = transposed ? in : out, cols = transposed ? out : in;
+    rank_ = rank_at(pool, weights, site);
+    u_.resize(std::max(u_.size(), rows * rank_));
+    v_.resize(std::max(v_.size(), rank_ * cols));
+    const matrix_view<float> u(u_.data(), rows, rank_), v(v_.data(), rank_, cols);
+    aligned_vector<F> stored;
+    std::size_t first = 0;
+    for (const auto& [slot, weight] : weights) {
+      const std::size_t rank = weight == 0 ? 0 : pool.rank(slot, site);
+      if (rank == 0) continue;
+      const float scale = weight * pool.scale(slot, site);
+      stored.resize(rank * std::max(in, out));
+      const matrix_view<F> a(stored.data(), rank, in), b(stored.data(), out, rank);
+      pool.copy_a(slot, site, a);
+      for (std::size_t r = 0; r < rank; ++r) {
+        for (std::size_t i = 0; i < in; ++i) {
+          (transposed ? u.row(i)[first + r] : v.row(first + r)[i]) = to_float(a.row(r)[i]);
+        }
+      }
+      pool.copy_b(slot, site, b);
+      for (std::size_t o = 0; o < out; ++o) {
+        for (std::size_t r = 0; r < rank; ++r) {
+          (transposed ? v.row(first + r)[o] : u.row(o)[first + r]) = scale * to_float(b.row(o)[r]);
+        }
+      }
+      first += rank;
+    }
+  }
+
+  /// W += U V, block by block while a block is in the cache; `original` (rows * cols), if not null,
+  /// gets what W held. False: a result is not finite (all of W is changed nevertheless).
+  template <class X>
+  [[nodiscard]] bool add(matrix_view<E> w, E* original, X& threads) {
+    const matrix_view<const float> u(u_.data(), w.rows, rank_), v(v_.data(), rank_, w.cols);
+    // 2^17 elements: half a megabyte of f32, and rows enough to make up for packing V.
+    const std::size_t block = std::clamp<std::size_t>((std::size_t{1} << 17) / w.cols, 8, 256);
+    for (auto& b : blocks_) {
+      if (!std::is_same_v<E, float>) b.resize(std::max(b.size(), block * w.cols));
+    }
+    threads.parallel_for(parts_, [&](std::size_t part) {
+      const auto [begin, end] = part_of(w.rows, part, parts_, 8);
+      bool good = true;
+      for (std::size_t r = begin; r < end; r += block) {
+        const std::size_t count = std::min(block, end - r);
+        const matrix_view<E> rows = w.rows_from(r, count);
+        for (std::size_t j = 0; original != nullptr && j < count; ++j) {
+          std::copy_n(rows.row(j), w.cols, original + (r + j) * w.cols);
+        }
+        good &= add_rows(rows, u.rows_from(r, count), v, blocks_[part].data());
+      }
+      good_[part] = good ? 1 : 0;
+    });
+    return std::all_of(good_.begin(), good_.end(), [](char good) { return good != 0; });
+  }
+
+ private:
+  [[nodiscard]] static bool add_rows(matrix_view<E> w, matrix_view<const float> u,
+                                     matrix_view<const float> v, float* scratch) noexcept {
+    bool good = true;
+    if constexpr (std::is_same_v<E, float>) {
+      B::gemm_nn(u, v, w, true);
+      for (std::size_t r = 0; r < w.rows; ++r) {
+        for (std::size_t c = 0; c < w.cols; ++c) good &= is_finite(w.row(r)[c]);
+      }
+    } else {
+      const matrix_view<float> sum(scratch, w.rows, w.cols);
+      for (std::size_t r = 0; r < w.rows; ++r) {
+        for (std::size_t c = 0; c < w.cols; ++c) sum.row(r)[c] = to_float(w.row(r)[c]);
+      }
+      B::gemm_nn(u, v, sum, true);
+      for (std::size_t r = 0; r < w.rows; ++r) {
+        for (std::size_t c = 0; c < w.cols; ++c) {
+          const E e = from_float<E>(sum.row(r)[c]);
+          good &= is_finite(to_float(e));
+          w.row(r)[c] = e;
+        }
+      }
+    }
+    return good;
+  }
+
+  std::size_t parts_;
+  std::size_t rank_ = 0;
+  aligned_vector<float> u_, v_;
+  std::vector<aligned_vector<float>> blocks_;
+  std::vector<char> good_;  // one per part
+};
+
+}  // namespace crayon::blend
