@@ -12,10 +12,14 @@ macro(crayon_find_or_fetch package min repository tag)
     message(STATUS "crayon: ${package} ${crayon_found_version} found")
   else()
     message(STATUS "crayon: ${package} >= ${min} not installed, fetching ${tag}")
-    FetchContent_Declare(${package} GIT_REPOSITORY ${repository} GIT_TAG ${tag} GIT_SHALLOW TRUE
-      SYSTEM EXCLUDE_FROM_ALL)
-    FetchContent_MakeAvailable(${package})
+    crayon_fetch(${package} ${repository} ${tag})
   endif()
+endmacro()
+
+macro(crayon_fetch package repository tag)
+  FetchContent_Declare(${package} GIT_REPOSITORY ${repository} GIT_TAG ${tag} GIT_SHALLOW TRUE
+    SYSTEM EXCLUDE_FROM_ALL)
+  FetchContent_MakeAvailable(${package})
 endmacro()
 
 # crayon_depend(<package>...): makes the packages' targets available in the calling directory.
@@ -45,10 +49,13 @@ macro(crayon_depend_xsimd)
   crayon_find_or_fetch(xsimd 8.1.0 https://github.com/xtensor-stack/xsimd 14.3.0)
 endmacro()
 
-# xtl, xsimd and xtensor are released as one set: all installed, or all fetched.
+# xtensor wants the xtl of its own time: both installed, or both fetched.
 macro(crayon_depend_xtensor)
-  crayon_find_or_fetch(xtl 0.7.2 https://github.com/xtensor-stack/xtl 0.8.0)
-  crayon_find_or_fetch(xtensor 0.24.3 https://github.com/xtensor-stack/xtensor 0.26.0)
+  find_package(xtensor QUIET)
+  if(NOT xtensor_FOUND OR xtensor_VERSION VERSION_LESS 0.24.3)
+    crayon_fetch(xtl https://github.com/xtensor-stack/xtl 0.8.2)
+  endif()
+  crayon_find_or_fetch(xtensor 0.24.3 https://github.com/xtensor-stack/xtensor 0.27.1)
 endmacro()
 
 macro(crayon_depend_eigen)
@@ -62,10 +69,14 @@ macro(crayon_depend_json)
   crayon_find_or_fetch(nlohmann_json 3.11.0 https://github.com/nlohmann/json v3.12.0)
 endmacro()
 
+# No cookies, hence no list of public suffixes, which it would insist on.
 macro(crayon_depend_curl)
-  set(BUILD_CURL_EXE OFF CACHE INTERNAL "")
-  set(BUILD_TESTING_CURL OFF CACHE INTERNAL "")
+  foreach(option BUILD_CURL_EXE BUILD_LIBCURL_DOCS BUILD_MISC_DOCS ENABLE_CURL_MANUAL
+      CURL_USE_LIBPSL CURL_USE_LIBSSH2)
+    set(${option} OFF CACHE INTERNAL "")
+  endforeach()
   set(HTTP_ONLY ON CACHE INTERNAL "")
+  set(CURL_DISABLE_INSTALL ON CACHE INTERNAL "")
   crayon_find_or_fetch(CURL 7.80.0 https://github.com/curl/curl curl-8_15_0)
 endmacro()
 
