@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -300,6 +301,19 @@ void check_weighted_tiles() {
         }
       }
     }
+  }
+  // One row of weight 1 is copied bit by bit, negative zeros too.
+  for (const bool past_caches : {false, true}) {
+    constexpr std::size_t n = 777;
+    aligned_vector<E> from(n), to(n);
+    for (std::size_t j = 0; j < n; ++j) {
+      const float sign = j % 2 == 0 ? 1.0F : -1.0F;
+      from[j] = from_float<E>(j % 3 == 0 ? sign * 0.0F : sign * random.uniform());
+    }
+    const float one = 1;
+    const E* src[] = {from.data()};
+    B::weighted_sum(weighted_tiles<E>{&one, src, 1, n, 0}, to.data(), n, past_caches);
+    REQUIRE(std::memcmp(from.data(), to.data(), n * sizeof(E)) == 0);
   }
 }
 

@@ -6,7 +6,6 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
@@ -16,6 +15,7 @@
 
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/adapter/pool.hpp>
+#include <crayon/blend/columns.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
@@ -24,7 +24,7 @@
 
 namespace crayon::blend {
 
-/// Exact to one rounding of B (a zero may lose its sign). The rank of a site is the sum of the
+/// Exact to one rounding of B. The rank of a site is the sum of the
 /// ranks there, its scale 1; adapters of weight zero take no part. A site where nothing is left
 /// gets rank 1 and zeros, because no reader of adapters accepts rank 0.
 template <kernel_backend B = simd::scalar>
@@ -67,22 +67,22 @@ struct basic_concat {
     std::size_t all = 0;
     for (std::size_t i = 0; i < pool.sites(); ++i) all += blocks(pool, out, i);
     std::atomic<std::size_t> bad{none};  // the first site * adapters + weight that does not fit E
+    const bool past_caches = out.bytes() >= stream_from;
     const std::size_t parts = threads.concurrency();
     threads.parallel_for(parts, [&](std::size_t part) {
       const auto mine = part_of(all, part, parts);
       std::size_t before = 0;
       for (std::size_t i = 0; i < pool.sites() && before < mine.second; ++i) {
         const std::size_t count = blocks(pool, out, i);
-        for (std::size_t t = std::max(mine.first, before);
-             t < std::min(mine.second, before + count); ++t) {
-          const std::size_t k = join(pool, weights, out, i, t - before);
-          if (k == none) continue;
-          const std::size_t found = i * weights.size() + k;
-          for (auto first = bad.load();
-               found < first && !bad.compare_exchange_weak(first, found);) {
-          }
-        }
+        const std::size_t first = std::max(mine.first, before) - before;
+        const std::size_t last = std::min(mine.second, before + count) - before;
         before += count;
+        if (mine.first >= before) continue;
+        const std::size_t k = join(pool, weights, out, i, first, last, past_caches);
+        if (k == none) continue;
+        const std::size_t found = i * weights.size() + k;
+        for (auto least = bad.load(); found < least && !bad.compare_exchange_weak(least, found);) {
+        }
       }
     });
     if (bad == none) return {};
@@ -98,6 +98,7 @@ struct basic_concat {
  private:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   static constexpr std::size_t block = 1024;  // elements; of an interleaved source, its tile
+  static constexpr std::size_t stream_from = std::size_t{4} << 20;  // bytes, as in `linear`
 
   /// Steps that site i is made in: one block of A and of B of every adapter in each.
   template <factor_source P>
@@ -118,109 +119,108 @@ struct basic_concat {
     { p.factors(i, i) } -> std::same_as<factors_view<typename P::element_type>>;
   };
 
-  /// Step t of site i. Returns the first of the weights whose factors do not fit E, or `none`.
+  /// Steps [first, last) of site i. Returns the first of the weights whose factors do not fit E, or
+  /// `none`.
   template <factor_source P>
   static std::size_t join(const P& pool, std::span<const weighted_slot> weights,
                           adapter::lora_adapter<typename P::element_type>& out, std::size_t i,
-                          std::size_t t) {
+                          std::size_t first, std::size_t last, bool past_caches) {
     using E = typename P::element_type;
     const matrix_view<E> a = out.a(i), b = out.b(i);
-    std::size_t first = 0, bad = none;
+    std::size_t row = 0, bad = none;
     for (std::size_t k = 0; k < weights.size(); ++k) {
       const auto [slot, weight] = weights[k];
       const std::size_t rank = weight == 0 ? 0 : pool.rank(slot, i);
       if (rank == 0) continue;
       const float scale = weight * pool.scale(slot, i);
-      const matrix_view<E> rows = a.rows_from(first, rank);
-      const matrix_view<E> columns(b.data + first, b.rows, rank, b.stride);
-      first += rank;
+      const matrix_view<E> rows = a.rows_from(row, rank);
+      const matrix_view<E> columns(b.data + row, b.rows, rank, b.stride);
+      row += rank;
       bool fits = true;
       if constexpr (interleaved_source<P>) {
-        const auto from_a = pool.a(i), from_b = pool.b(i);
-        if (t < from_a.tiles()) {
-          std::copy_n(from_a.at(t, slot), from_a.length(t), rows.data + t * from_a.tile);
-        }
-        if (t < from_b.tiles()) {
-          const std::size_t n = from_b.length(t);
-          fits = scatter(scale, from_b.at(t, slot), n, t * from_b.tile, columns);
+        const auto from = pool.a(i);
+        if (first < from.tiles()) {
+          const std::size_t begin = first * from.tile;
+          copy(from.at(first, slot), from.tile, from.count * from.tile, rows.data + begin,
+               std::min(last * from.tile, from.elements) - begin, past_caches);
         }
       } else if constexpr (viewed<P>) {
         const factors_view<E> from = pool.factors(slot, i);
-        const std::size_t begin = t * block;
+        const std::size_t begin = first * block, end = last * block;
         if (begin < from.a.size()) {
-          std::copy_n(from.a.data + begin, std::min(block, from.a.size() - begin),
-                      rows.data + begin);
+          const std::size_t n = std::min(end, from.a.size()) - begin;
+          copy(from.a.data + begin, n, 0, rows.data + begin, n, past_caches);
         }
         if (begin < from.b.size()) {
-          const std::size_t n = std::min(block, from.b.size() - begin);
-          fits = scatter(scale, from.b.data + begin, n, begin, columns);
+          const std::size_t n = std::min(end, from.b.size()) - begin;
+          fits = scatter<B>(scale, from.b.data + begin, n, begin, columns);
         }
       } else {
         pool.copy_a(slot, i, rows);
         pool.copy_b(slot, i, columns);
         for (std::size_t r = 0; r < columns.rows; ++r) {
-          fits &= scatter(scale, columns.row(r), rank, r * rank, columns);
+          fits &= scatter<B>(scale, columns.row(r), rank, r * rank, columns);
         }
       }
       if (!fits && bad == none) bad = k;
     }
-    if (first == 0 && t == 0) {
+    if (row == 0 && first == 0) {
       std::fill_n(a.data, a.size(), from_float<E>(0));
       std::fill_n(b.data, b.size(), from_float<E>(0));
+    }
+    if constexpr (interleaved_source<P>) {
+      const auto from = pool.b(i);
+      const std::size_t end = std::min(last, from.tiles());
+      for (std::size_t t = first; row != 0 && t < end; ++t) {
+        bad = std::min(bad, join_b(pool, weights, from, i, t, b, past_caches));
+      }
     }
     return bad;
   }
 
-  /// `n` elements of B (out, rank), the first being element `begin`, scaled into the columns of the
-  /// larger matrix that are theirs. False: a product is infinite or NaN.
-  template <element E>
-  static bool scatter(float scale, const E* from, std::size_t n, std::size_t begin,
-                      matrix_view<E> columns) noexcept {
-    constexpr std::size_t most = 256;
-    static constexpr std::array<float, most> zeros{};
-    alignas(alignment) std::array<E, most> scaled;
-    bool fits = true;
-    for (; n > 0;) {
-      const std::size_t count = std::min(n, most);
-      B::weighted_sum(weighted_rows<E>{&scale, &from, 1}, scaled.data(), count);
-      fits &= B::dot(scaled.data(), zeros.data(), count) == 0;  // infinity times 0 is NaN
-      switch (columns.cols * sizeof(E)) {
-        case 16:
-          put<16 / sizeof(E)>(scaled.data(), count, begin, columns);
-          break;
-        case 32:
-          put<32 / sizeof(E)>(scaled.data(), count, begin, columns);
-          break;
-        case 64:
-          put<64 / sizeof(E)>(scaled.data(), count, begin, columns);
-          break;
-        default:
-          put<0>(scaled.data(), count, begin, columns);
+  /// Tile t of B of all adapters. Whole rows of the result are put together in L1 first, where they
+  /// fit, so that memory is written a line at a time.
+  template <class P, element E>
+  static std::size_t join_b(const P& pool, std::span<const weighted_slot> weights,
+                            adapter::interleaved_view<const E> from, std::size_t i, std::size_t t,
+                            matrix_view<E> b, bool past_caches) {
+    constexpr std::size_t room = 16384 / sizeof(E);
+    alignas(alignment) std::array<E, room> memory;
+    const std::size_t rank = from.elements / b.rows, length = from.length(t);
+    const std::size_t fitting =
+        from.tile % rank == 0 ? std::min(from.tile / rank, room / b.cols) : 0;
+    const std::size_t step = fitting == 0 ? length : fitting * rank;
+    std::size_t bad = none;
+    for (std::size_t j = 0; j < length; j += step) {
+      const std::size_t n = std::min(step, length - j), begin = t * from.tile + j;
+      std::size_t column = 0;
+      for (std::size_t k = 0; k < weights.size(); ++k) {
+        const auto [slot, weight] = weights[k];
+        if (weight == 0) continue;
+        const float scale = weight * pool.scale(slot, i);
+        const bool fits =
+            fitting == 0
+                ? scatter<B>(scale, from.at(t, slot) + j, n, begin,
+                             matrix_view<E>(b.data + column, b.rows, rank, b.stride))
+                : scatter<B>(scale, from.at(t, slot) + j, n, 0,
+                             matrix_view<E>(memory.data() + column, n / rank, rank, b.cols));
+        if (!fits) bad = std::min(bad, k);
+        column += rank;
       }
-      from += count;
-      begin += count;
-      n -= count;
+      if (fitting != 0) {
+        const std::size_t count = n / rank * b.cols;
+        copy(memory.data(), count, 0, b.row(begin / rank), count, past_caches);
+      }
     }
-    return fits;
+    return bad;
   }
 
-  /// Rank > 0: that of `columns`, so that a row is one or two vectors.
-  template <std::size_t Rank, element E>
-  static void put(const E* from, std::size_t n, std::size_t begin,
-                  matrix_view<E> columns) noexcept {
-    std::size_t row = begin / columns.cols, column = begin % columns.cols;
-    for (std::size_t j = 0; j < n;) {
-      E* to = columns.row(row) + column;
-      const std::size_t count = std::min(columns.cols - column, n - j);
-      if (Rank != 0 && count == Rank) {
-        std::memcpy(to, from + j, Rank * sizeof(E));
-      } else {
-        std::copy_n(from + j, count, to);
-      }
-      j += count;
-      column = 0;
-      ++row;
-    }
+  /// Bit by bit: a sum of one row of weight 1.
+  template <element E>
+  static void copy(const E* from, std::size_t tile, std::size_t stride, E* to, std::size_t n,
+                   bool past_caches) noexcept {
+    const float one = 1;
+    B::weighted_sum(weighted_tiles<E>{&one, &from, 1, tile, stride}, to, n, past_caches);
   }
 
   template <factor_source P>

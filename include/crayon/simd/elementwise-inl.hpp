@@ -43,6 +43,12 @@ void ger(float s, const float* x, const float* y, matrix_view<float> m) noexcept
   for (std::size_t r = 0; r < m.rows; ++r) axpy<V>(s * x[r], y, m.row(r), m.cols);
 }
 
+/// What a sum starts from. Zeros keep their sign: -0 + x is x, and one row of weight 1 is copied.
+template <class V, class E>
+CRAYON_INLINE auto start_of(const weighted_tiles<E>& rows) noexcept {
+  return V::set(rows.count == 0 ? 0.0F : -0.0F);
+}
+
 /// Pairs J... of vectors of the sum at once, so that each row's weight and address are read once.
 /// (Loops over an index sequence are unrolled by the language: arrays of vectors then live in
 /// registers.) Asks for what lies `ahead` bytes further on.
@@ -50,8 +56,9 @@ template <class V, bool Stream, class E, std::size_t... J>
 CRAYON_INLINE void weighted_sum_at(const weighted_tiles<E>& rows, std::size_t at, std::size_t ahead,
                                    E* e, std::index_sequence<J...>) noexcept {
   constexpr std::size_t pair = 2 * V::width;
-  typename V::vec low[] = {(static_cast<void>(J), V::zero())...};
-  typename V::vec high[] = {(static_cast<void>(J), V::zero())...};
+  const auto start = start_of<V>(rows);
+  typename V::vec low[] = {(static_cast<void>(J), start)...};
+  typename V::vec high[] = {(static_cast<void>(J), start)...};
   const auto add = [](auto weight, const E* p, auto& a, auto& b) {
     typename V::vec x, y;
     V::load_pair(p, x, y);
@@ -89,7 +96,7 @@ void weighted_sum_of_tiles(const weighted_tiles<E>& rows, std::size_t ahead, E* 
     }
     for (; j < length; j += V::width) {
       const std::size_t rest = length - j < V::width ? length - j : V::width;
-      auto sum = V::zero();
+      auto sum = start_of<V>(rows);
       for (std::size_t i = 0; i < rows.count; ++i) {
         const E* p = rows.src[i] + at + j;
         const auto x = rest == V::width ? V::load(p) : V::load(p, rest);

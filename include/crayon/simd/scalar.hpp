@@ -62,12 +62,43 @@ struct scalar {
       const std::size_t length = n - tile < rows.tile ? n - tile : rows.tile;
       for (std::size_t first = 0; first < length; first += block) {
         const std::size_t count = length - first < block ? length - first : block;
-        float sum[block] = {};
+        float sum[block];  // starting from -0, so that a sum of negative zeros is one
+        for (float& value : sum) value = rows.count == 0 ? 0.0F : -0.0F;
         for (std::size_t i = 0; i < rows.count; ++i) {
           const E* p = rows.src[i] + at + first;
           for (std::size_t j = 0; j < count; ++j) sum[j] += rows.weight[i] * to_float(p[j]);
         }
         for (std::size_t j = 0; j < count; ++j) e[tile + first + j] = from_float<E>(sum[j]);
+      }
+    }
+  }
+
+  template <element E>
+  static void weighted_sums(weighted_tiles<E> rows, std::size_t sums, E* e, std::size_t stride,
+                            std::size_t n) noexcept {
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::size_t at = j / rows.tile * rows.stride + j % rows.tile;
+      for (std::size_t q = 0; q < sums; ++q) {
+        float sum = 0;
+        for (std::size_t i = 0; i < rows.count; ++i) {
+          sum += rows.weight[i * sums + q] * to_float(rows.src[i][at]);
+        }
+        e[q * stride + j] = from_float<E>(sum);
+      }
+    }
+  }
+
+  template <element E>
+  static void weighted_row_sums(weighted_tiles<E> rows, std::size_t cols, std::size_t sums, E* e,
+                                std::size_t n, float*) noexcept {
+    for (std::size_t j = 0; j < n; j += cols, e += sums) {
+      const std::size_t at = j / rows.tile * rows.stride + j % rows.tile;
+      for (std::size_t q = 0; q < sums; ++q) {
+        float sum = 0;
+        for (std::size_t c = 0; c < rows.count * cols; ++c) {
+          sum += rows.weight[c * sums + q] * to_float(rows.src[c / cols][at + c % cols]);
+        }
+        e[q] = from_float<E>(sum);
       }
     }
   }
