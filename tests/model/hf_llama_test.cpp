@@ -127,6 +127,13 @@ TEST_CASE("tensors that do not fit config.json are refused by name", "[model]") 
 
   write(dir / "config.json", text_of(fixture("tiny/config.json")));
   std::string bytes = text_of(file);
+
+  // A broken file is the error, even beside an index of whole ones.
+  write(dir / "model-00001-of-00001.safetensors", bytes);
+  write(dir / "model.safetensors.index.json",
+        R"({"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}})");
+  write(file, bytes.substr(0, bytes.size() - 4));
+  CHECK(refused(text_of(fixture("tiny/config.json"))).starts_with(file + ": tensor "));
   const float nan = std::nanf("");
   std::memcpy(bytes.data() + bytes.size() - 4, &nan, 4);
   write(file, bytes);

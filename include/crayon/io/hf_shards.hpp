@@ -32,6 +32,8 @@ class hf_shards {
       shards.index();
       return shards;
     }
+    // One that is there and broken is the model; an index beside it is not looked for.
+    if (single.error().code != errc::not_found) return single.error();
     const std::string index_path = directory + "/model.safetensors.index.json";
     auto text = read_text(index_path);
     if (!text) return single.error();  // neither: the usual file is the one to name
