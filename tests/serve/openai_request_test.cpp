@@ -84,6 +84,15 @@ TEST_CASE("a refusal names the field, its value and what was expected", "[serve]
   says(R"({"prompt":"x","best_of":2})", "'best_of' is 2, expected 1: one answer per request");
   says(R"({"prompt":"x","echo":true})",
        "'echo' is true, expected none: this server does not support it");
+  says(R"({"prompt":"x","logit_bias":{"5":100}})",
+       "'logit_bias' is {\"5\":100}, expected none: this server does not support it");
+  says(R"({"prompt":"x","presence_penalty":0.5})",
+       "'presence_penalty' is 0.5, expected 0: this server does not support it");
+  says(R"({"prompt":"x","response_format":{"type":"json_object"}})",
+       "'response_format' is {\"type\":\"json_object\"}, expected {\"type\": \"text\"}");
+  CHECK(request::parse_request(R"({"prompt":"x","logit_bias":{},"frequency_penalty":0.0,)"
+                               R"("response_format":{"type":"text"}})",
+                               false, "tiny", {}));
   says(R"({"prompt":"x","stop":["a","b","c","d","e"]})",
        "'stop' is [\"a\",\"b\",\"c\",\"d\",\"e\"], expected a string or a list of up to 4 strings, "
        "none empty");

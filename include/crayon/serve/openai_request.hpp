@@ -162,10 +162,22 @@ using json = nlohmann::json;
     const json* value = detail::field(body, one);
     if (value && *value != 1) return detail::bad_field(one, *value, "1: one answer per request");
   }
-  for (const char* unsupported : {"logprobs", "echo", "tools", "suffix"}) {
+  for (const char* unsupported :
+       {"logprobs", "echo", "tools", "functions", "suffix", "logit_bias"}) {
     const json* value = detail::field(body, unsupported);
-    if (value && *value != false && !(value->is_array() && value->empty())) {
+    if (value && *value != false && !(value->is_structured() && value->empty())) {
       return detail::bad_field(unsupported, *value, "none: this server does not support it");
+    }
+  }
+  for (const char* penalty : {"presence_penalty", "frequency_penalty"}) {
+    const json* value = detail::field(body, penalty);
+    if (value && *value != 0) {
+      return detail::bad_field(penalty, *value, "0: this server does not support it");
+    }
+  }
+  if (const json* value = detail::field(body, "response_format")) {
+    if (!value->is_object() || value->value("type", json()) != "text") {
+      return detail::bad_field("response_format", *value, "{\"type\": \"text\"}");
     }
   }
   parsed_request parsed;
