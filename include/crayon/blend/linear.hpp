@@ -12,6 +12,7 @@
 
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/adapter/pool.hpp>
+#include <crayon/blend/finite.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/executor.hpp>
@@ -41,7 +42,8 @@ struct linear {
     return out;
   }
 
-  /// The same into an adapter of the pool's shapes; allocates nothing.
+  /// The same into an adapter of the pool's shapes; allocates nothing. With weights whose sum is
+  /// above 1 it looks at the result once more: a value that the element cannot hold is an error.
   template <interleaved_source P, executor_reference X = serial_executor>
   [[nodiscard]] static result<void> blend_into(const P& pool,
                                                std::span<const weighted_slot> weights,
@@ -74,7 +76,7 @@ struct linear {
         add(pool.b(i), out.b(i));
       }
     });
-    return {};
+    return cannot_grow(weights) ? result<void>() : check_finite(pool, weights, out);
   }
 
  private:
