@@ -148,9 +148,11 @@ concept adapter_storage = element<typename A::element_type> &&
 /// What the forward pass adds at each site: nothing, one adapter, or a weighted set of adapters.
 template <class D>
 concept adapter_delta = requires(const D& d, std::size_t site, matrix_view<const float> x,
-                                 matrix_view<float> y, float* scratch) {
+                                 matrix_view<float> y, std::span<const std::int32_t> tokens,
+                                 float* scratch) {
   { d.scratch_size() } -> std::convertible_to<std::size_t>;  // floats needed per token
-  d.add(site, x, y, scratch);  // y (tokens, out) += x (tokens, in) dW^T
+  d.add(site, x, y, scratch);           // y (tokens, out) += x (tokens, in) dW^T, and d bias
+  d.add_embedding(tokens, y, scratch);  // y (tokens, dim) += the change of each token's embedding
 };
 
 /// Several adapters of one base model over the same sites, each with an index vector.

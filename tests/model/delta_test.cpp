@@ -95,7 +95,7 @@ TEST_CASE("an adapter of another model is refused by name and shapes", "[model]"
   REQUIRE_FALSE(unknown);
   CHECK(unknown.error().code == errc::mismatch);
   CHECK(unknown.error().text ==
-        "adapter module model.layers.2.self_attn.q_proj is not a linear layer of this model "
+        "adapter module model.layers.2.self_attn.q_proj is not a layer of this model "
         "(2 layers)");
 
   llama_config wider = c;

@@ -34,6 +34,7 @@ class llama_session {
   explicit llama_session(const llama_weights<E>& weights, std::size_t context = 0,
                          std::size_t max_batch = 64)
       : weights_(&weights),
+        layers_(weights.config().layers),
         context_(context == 0 ? weights.config().context : context),
         max_batch_(std::clamp<std::size_t>(max_batch, 1, std::max<std::size_t>(context_, 1))),
         rope_(config().head_dim, context_, config().rope_theta),
@@ -61,6 +62,13 @@ class llama_session {
   void rewind(std::size_t position) noexcept {
     CRAYON_ASSERT(position <= position_);
     position_ = position;
+  }
+
+  /// Only the first `count` blocks run from now on (0: all of them); states and logits are the
+  /// final norm and the head of what those leave. No tokens may have been seen yet.
+  void use_layers(std::size_t count) noexcept {
+    CRAYON_ASSERT(position_ == 0 && count <= config().layers);
+    layers_ = count == 0 ? config().layers : count;
   }
 
   /// Errors: a token id outside the vocabulary, more tokens than the context has room for.
@@ -100,7 +108,7 @@ class llama_session {
     }
     normalise(last, hidden_.data());
     const matrix_view<const float> hidden{hidden_.data(), 1, config().dim};
-    multiply<B>(weights_->head(), hidden, logits(1), false, threads);
+    predict(hidden, logits(1), delta, threads);
     return {logits_.data(), config().vocab};
   }
 
@@ -137,7 +145,7 @@ class llama_session {
       std::copy_n(hidden.row(batch.size() - 1), config().dim, hidden_.begin());
       for (std::size_t t = 0; t < batch.size(); t += logit_rows) {
         const std::size_t count = std::min(logit_rows, batch.size() - t);
-        multiply<B>(weights_->head(), hidden.rows_from(t, count), logits(count), false, threads);
+        predict(hidden.rows_from(t, count), logits(count), delta, threads);
         for (std::size_t j = 0; j < count; ++j) {
           visit(i + t + j, std::span<float>(logits(count).row(j), config().vocab));
         }
@@ -147,7 +155,8 @@ class llama_session {
 
   /// Of states (n, dim) after the final norm and the tokens (n) that follow them: errors (n, dim) =
   /// e(next) - sum_v p(v) e(v), e the rows of the head, which is minus the gradient of the loss of
-  /// `next` by the state. Overwrites the last logits. No delta has a site at the head.
+  /// `next` by the state. Overwrites the last logits. What a delta adds to the head is left
+  /// out.
   template <adapter_delta D = no_delta, executor_reference X = serial_executor>
   void prediction_errors(matrix_view<const float> hidden, std::span<const std::int32_t> next,
                          matrix_view<float> errors, const D& = {}, X&& threads = X{}) {
@@ -183,7 +192,8 @@ class llama_session {
                              gate = view(gate_, n, c.hidden), up = view(up_, n, c.hidden);
 
     for (std::size_t t = 0; t < n; ++t) embed(tokens[t], x.row(t));
-    for (std::size_t layer = 0; layer < c.layers; ++layer) {
+    delta.add_embedding(tokens, x, scratch_.data());
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
       for (std::size_t t = 0; t < n; ++t) {
         B::rms_norm(x.row(t), weights_->attention_norm(layer), c.norm_epsilon, h.row(t), c.dim);
       }
@@ -252,6 +262,13 @@ class llama_session {
     delta.add(llama_config::site(layer, p), x, y, scratch_.data());
   }
 
+  /// Normalised states -> logits.
+  template <class D, class X>
+  void predict(matrix_view<const float> x, matrix_view<float> y, const D& delta, X& threads) {
+    multiply<B>(weights_->head(), x, y, false, threads);
+    delta.add(config().head_site(), x, y, scratch_.data());
+  }
+
   /// The final norm of row t of the current batch.
   void normalise(std::size_t t, float* out) const {
     const std::size_t d = config().dim;
@@ -267,6 +284,7 @@ class llama_session {
   }
 
   const llama_weights<E>* weights_;
+  std::size_t layers_;
   std::size_t context_;
   std::size_t max_batch_;
   std::size_t position_ = 0;

@@ -67,6 +67,12 @@ struct llama_config {
     return site / projections_per_layer;
   }
 
+  /// The site of the head, which follows those of the layers.
+  [[nodiscard]] constexpr std::size_t head_site() const noexcept { return sites(); }
+
+  static constexpr std::string_view head_module = "lm_head";
+  static constexpr std::string_view embedding_module = "model.embed_tokens";
+
   /// The layer's name in transformers: "model.layers.3.self_attn.q_proj".
   [[nodiscard]] static std::string module(std::size_t site) {
     constexpr std::array<std::string_view, projections_per_layer> names{

@@ -103,6 +103,11 @@ class lora_factors {
 
   static result<std::size_t> site_of(const model::llama_config& config,
                                      const adapter::site_shape& shape) {
+    if (shape.kind != adapter::site_kind::linear) {
+      return error{errc::unsupported, shape.module +
+                                          ": training adapts the projections only, not " +
+                                          std::string(adapter::name(shape.kind)) + " sites"};
+    }
     for (std::size_t site = 0; site < config.sites(); ++site) {
       if (model::llama_config::module(site) != shape.module) continue;
       const auto projection = model::llama_config::projection_of(site);
