@@ -8,7 +8,7 @@
 
 #include "../catch.hpp"
 #include "../io/scratch.hpp"
-#include "random_adapter.hpp"
+#include "random_pool.hpp"
 
 using namespace crayon;
 using namespace crayon_test;
@@ -19,31 +19,6 @@ using adapter::pool_info;
 using adapter::save_pool;
 
 namespace {
-
-template <element E>
-pool<E> random_pool(rng& random, std::size_t count) {
-  const auto shapes = random_shapes(random);
-  std::vector<lora_adapter<E>> adapters;
-  std::vector<float> index(count * 3);
-  for (std::size_t k = 0; k < count; ++k) {
-    adapters.push_back(random_adapter<E>(shapes, random));
-    index[k * 3 + k % 3] = 1;
-  }
-  pool_info info;
-  info.base_model = "a \"model\"";
-  info.base_hash = "00ff";
-  info.embedding = "mean_pooling";
-  info.matcher = "cosine_softmax";
-  info.blend = "linear";
-  info.tau = 0.07F;
-  info.centre = {0.1F, 0.2F, 0.3F};
-  info.notes = {{"data", "lines\nof text"}, {"steps", "100"}};
-  for (std::size_t k = 0; k < count; ++k) info.names.push_back("name " + std::to_string(k));
-  auto p = pool<E>::build(adapters, {index.data(), count, 3}, info,
-                          alignment / sizeof(E) * (1 + random.below(4)));
-  REQUIRE(p);
-  return *std::move(p);
-}
 
 /// Replaces the first `from` in a file; both of the same length.
 void edit(const std::string& path, const std::string& from, const std::string& to) {

@@ -35,10 +35,6 @@ enum class verification {
              ///< trust
 };
 
-/// Elements of a tile of one page: a blend of few of many adapters then loads only their pages.
-template <element E>
-inline constexpr std::size_t page_tile = 4096 / sizeof(E);
-
 /// Reads factors from the mapped file: nothing is copied. Several threads may read at once. What is
 /// altered in the file while it is open may show; replacing the file as a whole (`save_pool`, the
 /// edits of adapter/pool_edit.hpp) does not: the old file lives as long as it is open.

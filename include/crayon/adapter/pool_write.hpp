@@ -116,7 +116,7 @@ class pool_tensors {
     if (!info.projection.empty()) {
       tensors.push_back({"projection",
                          "F32",
-                         {parts_.index.cols, info.centre.size()},
+                         {parts_.index.cols / info.centroids, info.centre.size()},
                          std::as_bytes(std::span(info.projection))});
     }
     return tensors;
@@ -145,6 +145,7 @@ class pool_tensors {
         {"matcher", utf8(info.matcher)},
         {"blend", utf8(info.blend)},
         {"tau", pool_json::text_of(info.tau)}};
+    pool_json::write_numbers(info, all);
     for (const auto& [key, value] : info.notes) {
       all[std::string(pool_json::note_prefix) + utf8(key)] = utf8(value);
     }
@@ -165,9 +166,9 @@ using tile_source =
   return (parts.slots - parts.size()) * 96;
 }
 
-/// Writes a pool file as a whole or not at all.
+/// Writes a pool file as a whole or not at all. `sync`: see `io::atomic_file::commit`.
 [[nodiscard]] inline result<void> write_pool(const std::string& path, const pool_parts& parts,
-                                             tile_source tiles) {
+                                             tile_source tiles, bool sync = false) {
   pool_tensors tensors(parts);
   CRAYON_TRY(std::string prefix, tensors.prefix(path, 0));
   const std::size_t least = prefix.size() + header_room(parts);
@@ -207,7 +208,7 @@ using tile_source =
   for (const auto& t : tensors.tail()) CRAYON_CHECK(file.write(t.bytes));
   CRAYON_TRY(prefix, tensors.prefix(path, least));
   CRAYON_CHECK(file.write_at(0, std::as_bytes(std::span(prefix))));
-  return file.commit();
+  return file.commit(sync);
 }
 
 }  // namespace crayon::adapter

@@ -14,13 +14,14 @@
 #include <crayon/core/function_ref.hpp>
 #include <crayon/core/result.hpp>
 
-// A pool's unit of residency is the site: the tiles of all adapters share pages (a tile is 1 KB by
-// default, a page 4 KB), so that one adapter cannot leave without the others. With tiles of whole
-// pages (`page_tile`) the operating system also loads only the adapters whose weight is not zero.
+// The unit is the site: the tiles of all adapters share pages (a tile is 1 KB by default, a page
+// 4 KB), so that one adapter cannot leave without the others. What counts is the factors, not the R
+// factors. A site that leaves is unmapped: the process's memory shrinks at once, the system's file
+// cache keeps what it has room for, and the next read brings the pages back.
 //
 // A blend goes through all sites in order, again and again. Of a pool larger than the budget, `lru`
 // then lets every site go just before it is needed again, and `pinned` keeps as many as fit: the
-// first fits reads that prefer some sites, the second repeated blends.
+// first is for reads that prefer some sites, the second for repeated blends.
 
 namespace crayon::adapter {
 

@@ -130,7 +130,7 @@ class atomic_file {
     for (;;) {
       std::string temporary = temporary_name(path);
       const int number =
-          ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666});
+          ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666});
       if (number >= 0) return atomic_file(std::move(path), std::move(temporary), number);
       if (errno != EEXIST) return file_error("write", path, errno);
     }
@@ -170,6 +170,10 @@ class atomic_file {
     }
     return {};
   }
+
+  /// The open file, readable and writable.
+  [[nodiscard]] int number() const noexcept { return file_.get(); }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   /// Gives the file its name. `sync` waits until the bytes are on the medium, so that a power cut
   /// cannot leave an empty file under the new name.

@@ -123,6 +123,9 @@ inline constexpr std::size_t longest = 100'000'000;  ///< the reference reader's
   if (!is_shallow_json(text)) {
     return error{errc::bad_format, path + ": the safetensors header is nested too deeply"};
   }
+  if (text.find('\0') != std::string_view::npos) {  // the parser takes it for the end
+    return error{errc::bad_format, path + ": the safetensors header has a byte 0"};
+  }
   std::vector<std::string> names;
   const auto note = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& key) {
     if (depth == 1 && event == nlohmann::json::parse_event_t::key) {
