@@ -144,34 +144,33 @@ struct problem {
   std::size_t rank, count, threads;
 
   template <element E>
-  std::string label() const {
+  std::string pool_name() const {
     std::string text = "linear/";
-    const auto number = [&](const char* what, std::size_t value) {
-      text += what;
-      text += std::to_string(value);
-    };
     text += model.name;
-    number("/r", rank);
-    number("/N", count);
-    text += sizeof(E) == 4 ? "/f32" : "/bf16";
-    number("/threads", threads);
-    return text;
+    text += "/r" + std::to_string(rank) + "/N" + std::to_string(count);
+    return text + (sizeof(E) == 4 ? "/f32" : "/bf16");
+  }
+  template <element E>
+  std::string label() const {
+    return pool_name<E>() + "/threads" + std::to_string(threads);
   }
 };
 
 /// The pool of the current problem: gigabytes, so one at a time.
 template <element E>
+std::unique_ptr<adapter::pool<E>> held;
+std::string held_name;
+
+template <element E>
 const adapter::pool<E>& pool_for(const problem& p) {
-  static std::unique_ptr<adapter::pool<E>> pool;
-  static std::string made;
-  std::string wanted = p.model.name;
-  wanted += std::to_string(p.rank * 1000 + p.count);
-  if (made != wanted) {
-    pool = nullptr;
-    pool = std::make_unique<adapter::pool<E>>(pool_of<E>(sites_of(p.model, p.rank), p.count));
-    made = wanted;
+  const std::string wanted = p.pool_name<E>();
+  if (held_name != wanted) {
+    held<float> = nullptr;
+    held<bf16> = nullptr;
+    held<E> = std::make_unique<adapter::pool<E>>(pool_of<E>(sites_of(p.model, p.rank), p.count));
+    held_name = wanted;
   }
-  return *pool;
+  return *held<E>;
 }
 
 template <element E>
@@ -211,6 +210,7 @@ void linear(benchmark::State& state, const problem& p) {
     state.SetIterationTime(dynamic.seconds.back());
   }
   state.counters["read GB/s"] = median(reading) / 1e9;
+  state.counters["blend ms"] = 1e3 * median(dynamic.seconds);
   for (const auto* c : {&hand, &xsimd, &fixed, &dynamic}) {
     state.counters[c->name + " GB/s"] = bytes / median(c->seconds) / 1e9;
     state.counters[c->name + " %"] = 100 * median(c->ratio);
