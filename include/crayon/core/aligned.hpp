@@ -16,7 +16,7 @@ namespace crayon {
 inline constexpr std::size_t alignment = 64;
 
 /// Allocations of at least four of these ask for pages of this size (Linux, where it allows them):
-/// reading gigabytes through pages of 4 KB is 7 to 10 % slower (2.1 GHz Xeon in a virtual machine).
+/// reading gigabytes through pages of 4 KB is 7 to 10 % slower (2.3 GHz Xeon in a virtual machine).
 inline constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 /// Allocates at `alignment`, large blocks at `huge_page`; throws std::bad_alloc.
