@@ -18,6 +18,7 @@
 #include <immintrin.h>
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -234,7 +235,7 @@ void add(const problem& p) {
                                [p](benchmark::State& state) { linear<E>(state, p); })
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond)
-      ->MinTime(0.3);
+      ->Iterations(std::clamp<std::int64_t>(static_cast<std::int64_t>(4 / gigabytes), 5, 41));
 }
 
 const bool added = [] {

@@ -112,9 +112,9 @@ void weighted_sum_of_tiles(const weighted_tiles<E>& rows, std::size_t ahead, E* 
 }
 
 /// At the speed of reading memory. Percent of it for 8 / 64 adapters of bf16 (2.3 GHz Xeon with
-/// AVX-512, 2 MB of L2, large pages), by how far ahead lines are asked for: not at all 73 / 76, 2 KB
-/// 84 / 89, 4 to 32 KB 95 / 95; into L1 instead of L2 at most 92; a vector of bf16 at a time instead
-/// of a pair 91 / 80; ordinary stores 5 to 8 less.
+/// AVX-512, 2 MB of L2, large pages), by how far ahead lines are asked for: not at all 73 / 76, 2
+/// KB 84 / 89, 4 to 32 KB 95 / 95; into L1 instead of L2 at most 92; a vector of bf16 at a time
+/// instead of a pair 91 / 80; ordinary stores 5 to 8 less.
 template <class V, class E>
 void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept {
   constexpr std::size_t distance = 8192;
