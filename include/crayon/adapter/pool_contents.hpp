@@ -161,6 +161,9 @@ inline result<void> pool_contents::read_metadata() {
            {},
            {},
            {}};
+  if (!pool_json::read_numbers(file_.metadata(), info_)) {
+    return bad("metadata \"layer\", \"centroids\" or \"top_k\" is not a number of at most 2^20");
+  }
   for (const auto& [key, value] : file_.metadata()) {
     if (key.starts_with(pool_json::note_prefix)) {
       info_.notes[key.substr(pool_json::note_prefix.size())] = value;
@@ -234,7 +237,8 @@ inline result<void> pool_contents::read_tensors(bool first_format) {
   info_.centre.assign(centre.begin(), centre.end());
   std::size_t needed = factors_.size() + 2;
   if (file_.find("projection") != nullptr) {
-    CRAYON_TRY(const auto projection, vectors("projection", index_.size() / size()));
+    CRAYON_TRY(const auto projection,
+               vectors("projection", index_.size() / size() / info_.centroids));
     info_.projection.assign(projection.begin(), projection.end());
     ++needed;
   }

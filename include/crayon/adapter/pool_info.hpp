@@ -28,6 +28,10 @@ struct pool_info {
   std::vector<float> centre;       ///< (D), subtracted from embeddings; empty: nothing is
   std::vector<float> projection;   ///< (d, D), then multiplied with; empty: nothing is, d = D
   std::map<std::string, std::string> notes;
+  std::size_t layer = 0;      ///< blocks that the embedded states have been through; 0: all
+  std::size_t centroids = 1;  ///< of each adapter: unit vectors (d) side by side in its row of the
+                              ///< index, each over sqrt(centroids), so that the row is one too
+  std::size_t top_k = 0;      ///< of the matcher; 0: it keeps all adapters
 
   friend bool operator==(const pool_info&, const pool_info&) = default;
 };
@@ -95,15 +99,20 @@ template <class Adapter>
   for (std::size_t k = info.names.size(); k < count; ++k) {
     info.names.push_back("adapter-" + std::to_string(k));
   }
+  if (info.centroids == 0 || index.cols % info.centroids != 0) {
+    return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
+                                      " are not " + std::to_string(info.centroids) + " centroids"};
+  }
+  const std::size_t width = index.cols / info.centroids;
   if (!info.projection.empty()) {
-    if (info.projection.size() != index.cols * info.centre.size()) {
-      return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
+    if (info.projection.size() != width * info.centre.size()) {
+      return error{errc::bad_shape, "index vectors of length " + std::to_string(width) +
                                         " and a centre of " + std::to_string(info.centre.size()) +
                                         ", but a projection of " +
                                         std::to_string(info.projection.size()) + " elements"};
     }
-  } else if (!info.centre.empty() && info.centre.size() != index.cols) {
-    return error{errc::bad_shape, "index vectors of length " + std::to_string(index.cols) +
+  } else if (!info.centre.empty() && info.centre.size() != width) {
+    return error{errc::bad_shape, "index vectors of length " + std::to_string(width) +
                                       ", but a centre of " + std::to_string(info.centre.size())};
   }
   for (std::size_t k = 0; index.cols != 0 && k < count; ++k) {

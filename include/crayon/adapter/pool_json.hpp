@@ -10,11 +10,13 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/adapter/pool_info.hpp>
 #include <crayon/core/hash.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/io/json.hpp>
@@ -160,6 +162,30 @@ using nlohmann::json;
 [[nodiscard]] inline std::string utf8(const std::string& text) {
   return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace))
       .get<std::string>();
+}
+
+/// What is not the default.
+inline void write_numbers(const pool_info& info, std::map<std::string, std::string>& metadata) {
+  if (info.layer != 0) metadata["layer"] = std::to_string(info.layer);
+  if (info.centroids != 1) metadata["centroids"] = std::to_string(info.centroids);
+  if (info.top_k != 0) metadata["top_k"] = std::to_string(info.top_k);
+}
+/// False if one of them is not what `write_numbers` writes.
+[[nodiscard]] inline bool read_numbers(const std::map<std::string, std::string>& metadata,
+                                       pool_info& info) {
+  for (const auto& [key, to] :
+       {std::pair("layer", &info.layer), std::pair("centroids", &info.centroids),
+        std::pair("top_k", &info.top_k)}) {
+    const auto found = metadata.find(key);
+    if (found == metadata.end()) continue;
+    const std::string& text = found->second;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), *to);
+    if (read.ec != std::errc{} || read.ptr != text.data() + text.size() || *to == 0 ||
+        *to > std::size_t{1} << 20) {
+      return false;
+    }
+  }
+  return true;
 }
 
 inline constexpr std::string_view note_prefix = "note.";
