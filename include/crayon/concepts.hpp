@@ -117,6 +117,8 @@ concept kernels_for = requires(float s, const float* x, float* y, E* e, const E*
   B::gemv_add(s, w, x, y);                     // y += s W x
   B::weighted_sum(rows, e, n);                 // e[j] = sum_i w_i src_i[j], rounded once
   B::weighted_sum(tiles, e, n, bool{});        // the same; true: e is not read soon, past caches
+  B::weighted_sums(tiles, n, e, n, n);         // e[q, j] = sum_i w_iq src_i[j]; w (count, sums)
+  B::weighted_row_sums(tiles, n, n, e, n, y);  // e (rows, sums) = [S_1 S_2 ...] W; S_i (rows, cols)
   B::gemm_nt(u, w, m, bool{});                 // M (+)= U W^T; U (m,k), W (n,k), M (m,n)
   B::gemm_nn(u, w, m, bool{});                 // M (+)= U W;   U (m,k), W (k,n), M (m,n)
 };
@@ -199,7 +201,8 @@ template <class M>
 concept matcher = requires(const M& m, matrix_view<const float> index,
                            matrix_view<const float> samples) {
   { M::name() } -> std::convertible_to<std::string_view>;
-  // index (N, d) and samples (S, d), rows of unit length -> N weights
+  // index (N, c d): c centroids of each adapter side by side, mostly one; samples (S, d); rows of
+  // unit length -> N weights
   { m.weights(index, samples) } -> std::convertible_to<std::vector<float>>;
 };
 

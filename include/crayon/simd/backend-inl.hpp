@@ -36,6 +36,16 @@ struct kernels {
     detail::weighted_sum<V>(rows, e, n, past_caches);
   }
   template <element E>
+  static void weighted_sums(weighted_tiles<E> rows, std::size_t sums, E* e, std::size_t stride,
+                            std::size_t n) noexcept {
+    detail::weighted_sums<V>(rows, sums, e, stride, n);
+  }
+  template <element E>
+  static void weighted_row_sums(weighted_tiles<E> rows, std::size_t cols, std::size_t sums, E* e,
+                                std::size_t n, float* scratch) noexcept {
+    detail::weighted_row_sums<V>(rows, cols, sums, e, n, scratch);
+  }
+  template <element E>
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                       bool accumulate) noexcept {
     detail::gemm_nt<V>(u, w, m, accumulate);

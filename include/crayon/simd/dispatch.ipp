@@ -109,6 +109,16 @@ void entry<E>::weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n,
   active().template of<E>().weighted_sum_of_tiles(rows, e, n, past_caches);
 }
 template <element E>
+void entry<E>::weighted_sums(weighted_tiles<E> rows, std::size_t sums, E* e, std::size_t stride,
+                             std::size_t n) noexcept {
+  active().template of<E>().weighted_sums(rows, sums, e, stride, n);
+}
+template <element E>
+void entry<E>::weighted_row_sums(weighted_tiles<E> rows, std::size_t cols, std::size_t sums, E* e,
+                                 std::size_t n, float* scratch) noexcept {
+  active().template of<E>().weighted_row_sums(rows, cols, sums, e, n, scratch);
+}
+template <element E>
 void entry<E>::gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                        bool accumulate) noexcept {
   active().template of<E>().gemm_nt(u, w, m, accumulate);

@@ -23,6 +23,10 @@ struct entry {
   static void gemv_add(float s, matrix_view<const E> w, const float* x, float* y) noexcept;
   static void weighted_sum(weighted_rows<E> rows, E* e, std::size_t n) noexcept;
   static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept;
+  static void weighted_sums(weighted_tiles<E> rows, std::size_t sums, E* e, std::size_t stride,
+                            std::size_t n) noexcept;
+  static void weighted_row_sums(weighted_tiles<E> rows, std::size_t cols, std::size_t sums, E* e,
+                                std::size_t n, float* scratch) noexcept;
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
                       bool accumulate) noexcept;
   static void gemm_nn(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
@@ -73,6 +77,16 @@ struct highway_dynamic {
   template <element E>
   static void weighted_sum(weighted_tiles<E> rows, E* e, std::size_t n, bool past_caches) noexcept {
     dispatched::entry<E>::weighted_sum(rows, e, n, past_caches);
+  }
+  template <element E>
+  static void weighted_sums(weighted_tiles<E> rows, std::size_t sums, E* e, std::size_t stride,
+                            std::size_t n) noexcept {
+    dispatched::entry<E>::weighted_sums(rows, sums, e, stride, n);
+  }
+  template <element E>
+  static void weighted_row_sums(weighted_tiles<E> rows, std::size_t cols, std::size_t sums, E* e,
+                                std::size_t n, float* scratch) noexcept {
+    dispatched::entry<E>::weighted_row_sums(rows, cols, sums, e, n, scratch);
   }
   template <element E>
   static void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,

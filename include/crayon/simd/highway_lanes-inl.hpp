@@ -38,31 +38,15 @@ struct highway_lanes {
     return label.data();
   }
 
-  static CRAYON_INLINE vec zero() noexcept {
-    return hn::Zero(tag{});
-  }
-  static CRAYON_INLINE vec set(float s) noexcept {
-    return hn::Set(tag{}, s);
-  }
-  static CRAYON_INLINE vec add(vec a, vec b) noexcept {
-    return hn::Add(a, b);
-  }
-  static CRAYON_INLINE vec sub(vec a, vec b) noexcept {
-    return hn::Sub(a, b);
-  }
-  static CRAYON_INLINE vec mul(vec a, vec b) noexcept {
-    return hn::Mul(a, b);
-  }
-  static CRAYON_INLINE vec div(vec a, vec b) noexcept {
-    return hn::Div(a, b);
-  }
-  static CRAYON_INLINE vec max(vec a, vec b) noexcept {
-    return hn::Max(a, b);
-  }
+  static CRAYON_INLINE vec zero() noexcept { return hn::Zero(tag{}); }
+  static CRAYON_INLINE vec set(float s) noexcept { return hn::Set(tag{}, s); }
+  static CRAYON_INLINE vec add(vec a, vec b) noexcept { return hn::Add(a, b); }
+  static CRAYON_INLINE vec sub(vec a, vec b) noexcept { return hn::Sub(a, b); }
+  static CRAYON_INLINE vec mul(vec a, vec b) noexcept { return hn::Mul(a, b); }
+  static CRAYON_INLINE vec div(vec a, vec b) noexcept { return hn::Div(a, b); }
+  static CRAYON_INLINE vec max(vec a, vec b) noexcept { return hn::Max(a, b); }
   /// a * b + c
-  static CRAYON_INLINE vec fma(vec a, vec b, vec c) noexcept {
-    return hn::MulAdd(a, b, c);
-  }
+  static CRAYON_INLINE vec fma(vec a, vec b, vec c) noexcept { return hn::MulAdd(a, b, c); }
   /// a < b ? yes : no; no where either is NaN
   static CRAYON_INLINE vec select_less(vec a, vec b, vec yes, vec no) noexcept {
     return hn::IfThenElse(hn::Lt(a, b), yes, no);
@@ -105,6 +89,22 @@ struct highway_lanes {
       __builtin_memcpy(to, lanes + (i % 4) * width + i / 4 * 4, 4 * sizeof(float));
     }
   }
+
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  static constexpr bool has_pairs = false;
+#else
+  static constexpr bool has_pairs = true;
+  /// p[0], p[1], p[0], p[1], ...
+  static CRAYON_INLINE vec set_pair(const float* p) noexcept {
+    double both;
+    __builtin_memcpy(&both, p, sizeof both);
+    return hn::BitCast(tag{}, hn::Set(hn::Repartition<double, tag>{}, both));
+  }
+  /// a[0] + a[1], a[2] + a[3], ..., then the same of b
+  static CRAYON_INLINE vec add_pairs(vec a, vec b) noexcept {
+    return hn::ConcatEven(tag{}, hn::Add(b, hn::Shuffle2301(b)), hn::Add(a, hn::Shuffle2301(a)));
+  }
+#endif
 
   static CRAYON_INLINE vec load(const float* p) noexcept {
     return hn::LoadU(tag{}, p);

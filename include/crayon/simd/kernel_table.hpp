@@ -32,6 +32,9 @@ struct element_kernels {
   void (*gemv_add)(float, matrix_view<const E>, const float*, float*) noexcept;
   void (*weighted_sum)(weighted_rows<E>, E*, std::size_t) noexcept;
   void (*weighted_sum_of_tiles)(weighted_tiles<E>, E*, std::size_t, bool) noexcept;
+  void (*weighted_sums)(weighted_tiles<E>, std::size_t, E*, std::size_t, std::size_t) noexcept;
+  void (*weighted_row_sums)(weighted_tiles<E>, std::size_t, std::size_t, E*, std::size_t,
+                            float*) noexcept;
   void (*gemm_nt)(matrix_view<const float>, matrix_view<const E>, matrix_view<float>,
                   bool) noexcept;
   void (*gemm_nn)(matrix_view<const float>, matrix_view<const E>, matrix_view<float>,
@@ -73,6 +76,8 @@ template <class B, element E>
   kernels.gemv_add = &B::template gemv_add<E>;
   kernels.weighted_sum = &B::template weighted_sum<E>;
   kernels.weighted_sum_of_tiles = &B::template weighted_sum<E>;
+  kernels.weighted_sums = &B::template weighted_sums<E>;
+  kernels.weighted_row_sums = &B::template weighted_row_sums<E>;
   kernels.gemm_nt = &B::template gemm_nt<E>;
   kernels.gemm_nn = &B::template gemm_nn<E>;
   return kernels;

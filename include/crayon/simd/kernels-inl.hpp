@@ -30,6 +30,8 @@ namespace detail {
 #include <crayon/simd/gemv-inl.hpp>
 
 #include <crayon/simd/gemm-inl.hpp>
+
+#include <crayon/simd/combine-inl.hpp>
 }  // namespace detail
 #include <crayon/simd/highway_lanes-inl.hpp>
 

@@ -78,6 +78,8 @@ struct xsimd_lanes {
     }
   }
 
+  static constexpr bool has_pairs = false;
+
   static CRAYON_INLINE vec load(const float* p) noexcept { return vec::load_unaligned(p); }
   static CRAYON_INLINE void store(vec v, float* p) noexcept { v.store_unaligned(p); }
 

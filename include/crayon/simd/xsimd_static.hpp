@@ -18,6 +18,8 @@ namespace detail {
 #include <crayon/simd/gemv-inl.hpp>
 
 #include <crayon/simd/gemm-inl.hpp>
+
+#include <crayon/simd/combine-inl.hpp>
 }  // namespace detail
 #include <crayon/simd/backend-inl.hpp>
 }  // namespace xsimd_kernels
