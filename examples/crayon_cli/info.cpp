@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <map>
 
-#include <crayon/adapter/pool_file.hpp>
+#include <crayon/adapter/pool_contents.hpp>
 #include <crayon/io/safetensors.hpp>
 
 #include "commands.hpp"
@@ -47,10 +47,12 @@ result<void> model_info(const std::string& path, json& report) {
   return {};
 }
 
-/// "3 x rank 8, 1 x rank 16"
+/// "3 x rank 8, 1 x rank 16"; a bias has none of its own.
 std::string ranks_text(const std::vector<adapter::site_shape>& shapes) {
   std::map<std::size_t, std::size_t> counts;
-  for (const auto& s : shapes) ++counts[s.rank];
+  for (const auto& s : shapes) {
+    if (s.kind != adapter::site_kind::bias) ++counts[s.rank];
+  }
   std::string text;
   for (const auto& [rank, count] : counts) {
     if (!text.empty()) text += ", ";
@@ -59,28 +61,56 @@ std::string ranks_text(const std::vector<adapter::site_shape>& shapes) {
   return text;
 }
 
+/// Pairs, in their order: the first pattern that matches counts.
+template <class T>
+json pattern_json(const std::vector<std::pair<std::string, T>>& patterns) {
+  json pairs = json::array();
+  for (const auto& [pattern, value] : patterns) pairs.push_back({pattern, value});
+  return pairs;
+}
+
 result<void> adapter_info(const std::string& path, json& report) {
   CRAYON_TRY(const auto loaded, adapter::load_peft<float>(path));
   report["kind"] = "adapter";
+  report["peft_type"] = "LORA";  // no other loads
   report["base_model"] = loaded.info.base_model;
   report["base_hash"] = loaded.info.base_hash;
   report["sites"] = loaded.adapter.size();
   report["ranks"] = ranks_text(loaded.adapter.shapes());
-  report["alpha"] = loaded.info.scaling.alpha;
-  report["rslora"] = loaded.info.scaling.rslora;
+  const auto& info = loaded.info;
+  report["alpha"] = info.scaling.alpha;
+  report["rslora"] = info.scaling.rslora;
+  report["rank_pattern"] = pattern_json(info.scaling.rank_pattern);
+  report["alpha_pattern"] = pattern_json(info.scaling.alpha_pattern);
+  report["fan_in_fan_out"] = info.fan_in_fan_out;
+  report["lora_bias"] = info.lora_bias;
+  report["embeddings"] = json::array();
+  for (const auto& s : loaded.adapter.shapes()) {
+    if (s.kind == adapter::site_kind::embedding) report["embeddings"].push_back(s.module);
+  }
+  report["dtype"] = name(info.stored);
+  report["target_modules"] = info.target_modules;
+  report["saved_modules"] = json::array();
+  for (const auto& t : info.saved) report["saved_modules"].push_back(describe(t));
   report["parameters"] = loaded.adapter.bytes() / sizeof(float);
   report["hash"] = adapter_hash(loaded.adapter);
   return {};
 }
 
 result<void> pool_info(const std::string& path, json& report) {
-  CRAYON_TRY(const auto pool, adapter::load_pool<float>(path));
+  CRAYON_TRY(const auto pool, adapter::pool_contents::open(path));
+  CRAYON_CHECK(pool.check());  // every byte of the file, without a copy
   const auto& info = pool.info();
+  std::size_t bytes = 0;
+  for (std::size_t f = 0; f < 2 * pool.shapes().size(); ++f) bytes += pool.factor(f).size();
   report["kind"] = "pool";
+  report["type"] = name(pool.type());
   report["adapters"] = pool.size();
+  report["spare"] = pool.slots() - pool.size();
   report["names"] = info.names;
-  report["sites"] = pool.sites();
+  report["sites"] = pool.shapes().size();
   report["ranks"] = ranks_text(pool.shapes());
+  report["r_factors"] = !pool.cores().empty();
   report["index_dim"] = pool.index().cols;
   report["base_model"] = info.base_model;
   report["base_hash"] = info.base_hash;
@@ -88,7 +118,7 @@ result<void> pool_info(const std::string& path, json& report) {
   report["matcher"] = info.matcher;
   report["tau"] = info.tau;
   report["blend"] = info.blend;
-  report["bytes"] = pool.bytes();
+  report["bytes"] = bytes;
   return {};
 }
 

@@ -4,11 +4,13 @@
 #include <sys/stat.h>
 
 #include <charconv>
+#include <cmath>
 
 #include <crayon/adapter/adapter_set.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/core/hash.hpp>
 #include <crayon/model/load_llama.hpp>
+#include <crayon/model/saved_weights.hpp>
 
 namespace crayon::cli {
 namespace {
@@ -16,6 +18,13 @@ namespace {
 bool is_directory(const std::string& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/// "ad:nan" is a number to a parser, and an answer of nothing but <unk> to a model.
+result<adapter_argument> finite_argument(const std::string& text) {
+  adapter_argument a = parse_adapter_argument(text);
+  if (std::isfinite(a.scale)) return a;
+  return error{errc::bad_value, "--adapter " + text + ": the scale is not a finite number"};
 }
 
 }  // namespace
@@ -48,12 +57,14 @@ adapter_argument parse_adapter_argument(const std::string& text) {
 }
 
 result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
+                                                  const weights& model,
                                                   const std::string& base_hash) {
   CRAYON_TRY(auto loaded, adapter::load_peft<float>(directory));
   if (!loaded.info.base_hash.empty() && loaded.info.base_hash != base_hash) {
     return error{errc::mismatch, directory + ": made for a base model with hash " +
                                      loaded.info.base_hash + ", this model has " + base_hash};
   }
+  CRAYON_CHECK(model::check_saved(model, directory, loaded.info.saved));
   return loaded;
 }
 
@@ -81,8 +92,8 @@ result<device> open_device(const model_options& options, const std::vector<std::
   std::vector<adapter::lora_adapter<float>> loaded;
   std::vector<weighted_slot> slots;
   for (const auto& text : adapters) {
-    const adapter_argument a = parse_adapter_argument(text);
-    CRAYON_TRY(auto one, load_adapter(a.directory, made.base().hash));
+    CRAYON_TRY(const adapter_argument a, finite_argument(text));
+    CRAYON_TRY(auto one, load_adapter(a.directory, made.base().weights, made.base().hash));
     slots.push_back({loaded.size(), a.scale});
     loaded.push_back(std::move(one.adapter));
   }
@@ -104,8 +115,8 @@ result<void> loaded_adapters::add(const std::vector<std::string>& arguments, con
   if (arguments.empty()) return {};
   const std::string hash = model.hash();
   for (const auto& argument : arguments) {
-    const adapter_argument a = parse_adapter_argument(argument);
-    CRAYON_TRY(auto loaded, load_adapter(a.directory, hash));
+    CRAYON_TRY(const adapter_argument a, finite_argument(argument));
+    CRAYON_TRY(auto loaded, load_adapter(a.directory, model, hash));
     adapters_.push_back(std::move(loaded));
     const auto bound = delta_.append(adapters_.back().adapter, a.scale);
     if (!bound) return error{bound.error().code, a.directory + ": " + bound.error().text};

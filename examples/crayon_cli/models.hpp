@@ -53,8 +53,10 @@ struct adapter_argument {
 };
 [[nodiscard]] adapter_argument parse_adapter_argument(const std::string& text);
 
-/// Loads a PEFT directory; refuses one that was made for other weights than `base_hash`.
+/// Loads a PEFT directory; refuses one that was made for other weights than `base_hash`, or that
+/// comes with weights that the model does not have.
 [[nodiscard]] result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
+                                                                const weights& model,
                                                                 const std::string& base_hash);
 
 /// Identity of an adapter: what a router's thresholds are bound to.

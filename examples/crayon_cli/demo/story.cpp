@@ -84,7 +84,7 @@ result<stage> set_up(const assets& files) {
   CRAYON_TRY(auto tokens, cli::load_tokenizer({files.device(), {}}, device.config()));
   CRAYON_TRY(auto pool, adapter::load_pool<float>(files.pool()));
   const std::string hash = device.hash();
-  CRAYON_TRY(auto one, cli::load_adapter(files.one_for_all(), hash));
+  CRAYON_TRY(auto one, cli::load_adapter(files.one_for_all(), device, hash));
   CRAYON_TRY(auto router, serve::read_router(files.router()));
   CRAYON_CHECK(serve::check_binding(router.bound_to, {hash, {}, "server"}, files.router()));
   return stage{std::move(device), std::move(server),      std::move(tokens),
@@ -345,7 +345,8 @@ result<void> run(const options& o, json& report) {
   info.base_model = on.pool.info().base_model;
   info.base_hash = device.base().hash;
   CRAYON_CHECK(adapter::save_peft(directory, *device.blended(), info));
-  CRAYON_TRY(const auto saved, cli::load_adapter(directory, device.base().hash));
+  CRAYON_TRY(const auto saved,
+             cli::load_adapter(directory, device.base().weights, device.base().hash));
   std::printf(
       "\nEmbedding the samples took %.1f ms, the blend %.3f ms (median of 21). One adapter of rank "
       "%zu,\n%zu KB, saved for PEFT in %s\n",
