@@ -38,6 +38,7 @@ result<void> run(const generate_options& o, json& report) {
   const auto prompt = engine::encode_prompt(tokens, o.prompt);
   const std::size_t longest = model.config().context;
   session s(model, std::min(longest, prompt.size() + std::min(o.tokens, longest)));
+  CRAYON_CHECK(s.check(prompt));
   std::fwrite(o.prompt.data(), 1, o.prompt.size(), stdout);
 
   model::random_sampler draw(o.sampling, o.seed);

@@ -171,6 +171,8 @@ TEST_CASE("adapters that do not fit") {
 
   fs::create_directory(w / "bare");
   check(w, {run + "bare", {"bare/adapter_config.json"}});
+  check(w, {run + "adapter:nan", {"adapter:nan", "not a finite number"}});
+  check(w, {run + "adapter:0.5 --adapter adapter:inf", {"adapter:inf", "not a finite number"}});
   check(w, {run + "none", {"none"}});
 }
 
