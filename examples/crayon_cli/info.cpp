@@ -41,6 +41,7 @@ result<void> model_info(const std::string& path, json& report) {
   report["vocab"] = c.vocab;
   report["context"] = c.context;
   report["rope_theta"] = c.rope_theta;
+  if (c.scaling.factor != 1) report["rope_factor"] = c.scaling.factor;
   report["norm_epsilon"] = c.norm_epsilon;
   report["tied"] = c.tied;
   report["hash"] = model.hash();

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include <crayon/model/llama.hpp>
+
 #include "../io/scratch.hpp"
 #include "fixture.hpp"
 
@@ -40,6 +42,31 @@ TEST_CASE("Hugging Face directories of transformers are read", "[model]") {
   CHECK(wide->config().tied);
 }
 
+TEST_CASE("scaled rope gives the logits of transformers", "[model]") {
+  const auto file = io::safetensors::open(fixture("rope_scaling/expected.safetensors"));
+  REQUIRE(file);
+  const auto bytes = file->find("ids")->bytes;
+  std::vector<std::int64_t> ids(bytes.size() / sizeof(std::int64_t));
+  std::memcpy(ids.data(), bytes.data(), bytes.size());
+  const scratch dir;
+  std::filesystem::copy(fixture("tiny/model.safetensors"), dir / "model.safetensors");
+  for (const std::string kind : {"llama3", "linear"}) {
+    INFO(kind);
+    write(dir / "config.json", text_of(fixture("rope_scaling/" + kind + ".json")));
+    const auto weights = model::read_hf_llama<float>(dir.path());
+    REQUIRE(weights);
+    std::vector<float> want(ids.size() * weights->config().vocab), logits;
+    REQUIRE(io::read_matrix(*file, kind + ".logits",
+                            matrix_view<float>(want.data(), ids.size(), weights->config().vocab)));
+    model::llama_session<simd::highway_dynamic, float> s(*weights);
+    for (const std::int64_t id : ids) {
+      const auto row = s.forward(static_cast<std::int32_t>(id));
+      logits.insert(logits.end(), row.begin(), row.end());
+    }
+    CHECK(relative_distance(logits, want) < 1e-4);
+  }
+}
+
 TEMPLATE_TEST_CASE("Hugging Face directories come back as they were written", "[model]", float,
                    bf16, f16) {
   const scratch dir;
@@ -47,6 +74,7 @@ TEMPLATE_TEST_CASE("Hugging Face directories come back as they were written", "[
   config.rope_theta = 12345.5F;
   config.norm_epsilon = 3e-6F;
   config.head_dim = 10;
+  config.scaling = {8.0F, 1.5F, 3.0F, 48};
   for (const bool tied : {true, false}) {
     config.tied = tied;
     const auto weights = random_weights<TestType>(config);
@@ -84,11 +112,11 @@ TEST_CASE("a config.json that means another computation is refused", "[model]") 
   CHECK(refused(changed("\"attention_bias\": false", "\"attention_bias\": true")) ==
         "attention_bias = true is not supported, only false");
   CHECK(refused(changed("\"rope_type\": \"default\"", "\"rope_type\": \"llama3\"")) ==
-        "rope_parameters.rope_type = \"llama3\" is not supported, only \"default\"");
+        "rope_parameters.factor is missing");
   CHECK(refused(changed("\"rope_parameters\"",
-                        "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0},\n"
+                        "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2.0},\n"
                         "\"rope_parameters\"")) ==
-        "rope_scaling.type = \"linear\" is not supported, only \"default\"");
+        R"(rope_scaling.type = "yarn" is not supported, only "default", "linear" and "llama3")");
   CHECK(refused(changed("\"hidden_size\": 64", "\"hidden_size\": -64")) ==
         "hidden_size = -64 is not a value it can have");
   CHECK(refused(changed("\"hidden_size\": 64", "\"hidden_size\": \"64\"")) ==

@@ -28,6 +28,11 @@ struct hf_llama_config {
   float rope_theta = 10000.0F;
   float rms_norm_eps = 1e-6F;
   bool tie_word_embeddings = false;
+  // Rope scaling; factor 1: none, original context 0: linear, else as Llama 3.1.
+  float rope_factor = 1;
+  float rope_low_freq_factor = 1;
+  float rope_high_freq_factor = 4;
+  std::size_t rope_original_context = 0;  ///< original_max_position_embeddings
 };
 
 /// Reads one config.json; every refusal names its key and its value.
@@ -76,8 +81,8 @@ class hf_config_reader {
     }
     CRAYON_CHECK(positive(json_, "rms_norm_eps", c.rms_norm_eps));
     CRAYON_CHECK(positive(json_, "rope_theta", c.rope_theta));
-    CRAYON_CHECK(rope("rope_scaling", c.rope_theta));
-    CRAYON_CHECK(rope("rope_parameters", c.rope_theta));  // of transformers 5
+    CRAYON_CHECK(rope("rope_scaling", c));
+    CRAYON_CHECK(rope("rope_parameters", c));  // of transformers 5
     if (json_.contains("tie_word_embeddings")) {
       const auto& tied = json_["tie_word_embeddings"];
       if (!tied.is_boolean()) return refuse(errc::bad_format, "tie_word_embeddings", is(tied));
@@ -128,22 +133,46 @@ class hf_config_reader {
     return {};
   }
 
-  /// null, or an object whose rope_type is "default".
-  [[nodiscard]] result<void> rope(std::string_view key, float& theta) const {
+  /// null, or an object whose rope_type is "default", "linear" or "llama3".
+  [[nodiscard]] result<void> rope(std::string_view key, hf_llama_config& c) const {
     const auto at = json_.find(key);
     if (at == json_.end() || at->is_null()) return {};
     if (!at->is_object()) return refuse(errc::bad_format, key, is(*at));
+    const auto name = [&](const char* entry) { return std::string(key) + "." + entry; };
+    std::string kind = "default";
     for (const char* type : {"rope_type", "type"}) {
-      if (at->contains(type) && (*at)[type] != "default") {
-        return refuse(errc::unsupported, std::string(key) + "." + type,
-                      "= " + (*at)[type].dump() + " is not supported, only \"default\"");
+      if (!at->contains(type)) continue;
+      const auto& value = (*at)[type];
+      if (value != "default" && value != "linear" && value != "llama3") {
+        return refuse(errc::unsupported, name(type),
+                      "= " + value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+                          R"( is not supported, only "default", "linear" and "llama3")");
       }
+      kind = value.get<std::string>();
+      break;  // "type" is the old name, written beside the new one
     }
     if (at->contains("partial_rotary_factor") && (*at)["partial_rotary_factor"] != 1.0) {
       return refuse(errc::unsupported, std::string(key) + ".partial_rotary_factor",
                     "= " + (*at)["partial_rotary_factor"].dump() + " is not supported, only 1");
     }
-    return positive(*at, "rope_theta", theta);
+    CRAYON_CHECK(positive(*at, "rope_theta", c.rope_theta));
+    if (kind == "default") return {};
+    if (!at->contains("factor")) return refuse(errc::bad_format, name("factor"), "is missing");
+    CRAYON_CHECK(positive(*at, "factor", c.rope_factor));
+    if (kind == "linear") return {};
+    for (const char* entry :
+         {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+      if (!at->contains(entry)) return refuse(errc::bad_format, name(entry), "is missing");
+    }
+    float original = 0;
+    CRAYON_CHECK(positive(*at, "low_freq_factor", c.rope_low_freq_factor));
+    CRAYON_CHECK(positive(*at, "high_freq_factor", c.rope_high_freq_factor));
+    CRAYON_CHECK(positive(*at, "original_max_position_embeddings", original));
+    if (!(c.rope_low_freq_factor < c.rope_high_freq_factor) || !(original < 1e9F)) {
+      return refuse(errc::bad_value, key, is(*at));
+    }
+    c.rope_original_context = static_cast<std::size_t>(original);
+    return {};
   }
 
   std::string path_;
@@ -153,25 +182,36 @@ class hf_config_reader {
 /// The text of a config.json that transformers 4 and 5 read; `dtype` is "float32", "bfloat16" or
 /// "float16".
 [[nodiscard]] inline std::string hf_config_text(const hf_llama_config& c, std::string_view dtype) {
-  const nlohmann::json json{{"architectures", {"LlamaForCausalLM"}},
-                            {"model_type", "llama"},
-                            {"hidden_size", c.hidden_size},
-                            {"intermediate_size", c.intermediate_size},
-                            {"num_hidden_layers", c.num_hidden_layers},
-                            {"num_attention_heads", c.num_attention_heads},
-                            {"num_key_value_heads", c.num_key_value_heads},
-                            {"head_dim", c.head_dim},
-                            {"vocab_size", c.vocab_size},
-                            {"max_position_embeddings", c.max_position_embeddings},
-                            {"rope_theta", c.rope_theta},
-                            {"rms_norm_eps", c.rms_norm_eps},
-                            {"tie_word_embeddings", c.tie_word_embeddings},
-                            {"hidden_act", "silu"},
-                            {"attention_bias", false},
-                            {"mlp_bias", false},
-                            {"bos_token_id", 1},
-                            {"eos_token_id", 2},
-                            {"torch_dtype", dtype}};
+  nlohmann::json json{{"architectures", {"LlamaForCausalLM"}},
+                      {"model_type", "llama"},
+                      {"hidden_size", c.hidden_size},
+                      {"intermediate_size", c.intermediate_size},
+                      {"num_hidden_layers", c.num_hidden_layers},
+                      {"num_attention_heads", c.num_attention_heads},
+                      {"num_key_value_heads", c.num_key_value_heads},
+                      {"head_dim", c.head_dim},
+                      {"vocab_size", c.vocab_size},
+                      {"max_position_embeddings", c.max_position_embeddings},
+                      {"rope_theta", c.rope_theta},
+                      {"rms_norm_eps", c.rms_norm_eps},
+                      {"tie_word_embeddings", c.tie_word_embeddings},
+                      {"hidden_act", "silu"},
+                      {"attention_bias", false},
+                      {"mlp_bias", false},
+                      {"bos_token_id", 1},
+                      {"eos_token_id", 2},
+                      {"torch_dtype", dtype}};
+  if (c.rope_factor != 1) {
+    const bool linear = c.rope_original_context == 0;
+    auto& scaling = json["rope_scaling"];
+    scaling["rope_type"] = linear ? "linear" : "llama3";
+    scaling["factor"] = c.rope_factor;
+    if (!linear) {
+      scaling["low_freq_factor"] = c.rope_low_freq_factor;
+      scaling["high_freq_factor"] = c.rope_high_freq_factor;
+      scaling["original_max_position_embeddings"] = c.rope_original_context;
+    }
+  }
   return json.dump(2) + "\n";
 }
 

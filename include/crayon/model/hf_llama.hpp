@@ -36,6 +36,10 @@ constexpr void for_each_setting(Ours& ours, Theirs& theirs, const Visit& visit) 
   visit(ours.rope_theta, theirs.rope_theta);
   visit(ours.norm_epsilon, theirs.rms_norm_eps);
   visit(ours.tied, theirs.tie_word_embeddings);
+  visit(ours.scaling.factor, theirs.rope_factor);
+  visit(ours.scaling.low, theirs.rope_low_freq_factor);
+  visit(ours.scaling.high, theirs.rope_high_freq_factor);
+  visit(ours.scaling.original_context, theirs.rope_original_context);
 }
 
 }  // namespace detail

@@ -37,7 +37,7 @@ class llama_session {
         layers_(weights.config().layers),
         context_(context == 0 ? weights.config().context : context),
         max_batch_(std::clamp<std::size_t>(max_batch, 1, std::max<std::size_t>(context_, 1))),
-        rope_(config().head_dim, context_, config().rope_theta),
+        rope_(config().head_dim, context_, config().rope_theta, config().scaling),
         cache_(config(), context_),
         x_(max_batch_ * config().dim),
         h_(max_batch_ * config().dim),

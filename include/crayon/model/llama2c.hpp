@@ -211,17 +211,19 @@ template <element E>
 }
 
 /// Writes version 0, f32. Errors: a configuration that the format cannot say (its rope_theta is
-/// 10000, its epsilon 1e-5, its heads share `dim`), a file that cannot be written.
+/// 10000, not scaled, its epsilon 1e-5, its heads share `dim`), a file that cannot be written.
 template <element E>
 [[nodiscard]] result<void> write_llama2c(const std::string& path, const llama_weights<E>& weights) {
   const llama_config& c = weights.config();
-  if (c.q_dim() != c.dim || c.rope_theta != 10000.0F || c.norm_epsilon != 1e-5F) {
+  if (c.q_dim() != c.dim || c.rope_theta != 10000.0F || c.norm_epsilon != 1e-5F ||
+      c.scaling.factor != 1) {
     return error{errc::unsupported,
                  path +
-                     ": llama2.c files have rope_theta 10000, epsilon 1e-5 and heads * head_dim "
-                     "= dim; the model has " +
-                     std::to_string(c.rope_theta) + ", " + std::to_string(c.norm_epsilon) + ", " +
-                     std::to_string(c.q_dim()) + " and dim " + std::to_string(c.dim)};
+                     ": llama2.c files have rope_theta 10000, not scaled, epsilon 1e-5 and heads * "
+                     "head_dim = dim; the model has " +
+                     std::to_string(c.rope_theta) + " scaled by " +
+                     std::to_string(c.scaling.factor) + ", " + std::to_string(c.norm_epsilon) +
+                     ", " + std::to_string(c.q_dim()) + " and dim " + std::to_string(c.dim)};
   }
   CRAYON_TRY(io::atomic_file file, io::atomic_file::create(path));
   const auto number = [](std::size_t n) { return static_cast<std::int32_t>(n); };

@@ -14,6 +14,19 @@ namespace crayon::model {
 enum class projection : std::uint8_t { q, k, v, o, gate, up, down };
 inline constexpr std::size_t projections_per_layer = 7;
 
+/// Slower rotation for contexts longer than those of pre-training: a frequency whose wavelength (in
+/// tokens) is above original_context / low is divided by `factor`, one below original_context /
+/// high is kept, between them it is interpolated (Llama 3.1). With original_context 0 all are
+/// divided (linear scaling). Factor 1: none of it.
+struct rope_scaling {
+  float factor = 1;
+  float low = 1;                     ///< low_freq_factor
+  float high = 4;                    ///< high_freq_factor, above low
+  std::size_t original_context = 0;  ///< original_max_position_embeddings
+
+  friend bool operator==(const rope_scaling&, const rope_scaling&) = default;
+};
+
 /// Names and values as in transformers' LlamaConfig.
 struct llama_config {
   std::size_t dim = 0;       ///< hidden_size
@@ -27,6 +40,7 @@ struct llama_config {
   float rope_theta = 10000.0F;
   float norm_epsilon = 1e-5F;
   bool tied = true;  ///< the head is the embedding
+  rope_scaling scaling = {};
 
   friend bool operator==(const llama_config&, const llama_config&) = default;
 
@@ -35,21 +49,28 @@ struct llama_config {
 
   [[nodiscard]] constexpr std::size_t out(projection p) const noexcept {
     switch (p) {
-      case projection::q: return q_dim();
+      case projection::q:
+        return q_dim();
       case projection::k:
-      case projection::v: return kv_dim();
+      case projection::v:
+        return kv_dim();
       case projection::gate:
-      case projection::up: return hidden;
+      case projection::up:
+        return hidden;
       case projection::o:
-      case projection::down: return dim;
+      case projection::down:
+        return dim;
     }
     return 0;
   }
   [[nodiscard]] constexpr std::size_t in(projection p) const noexcept {
     switch (p) {
-      case projection::o: return q_dim();
-      case projection::down: return hidden;
-      default: return dim;
+      case projection::o:
+        return q_dim();
+      case projection::down:
+        return hidden;
+      default:
+        return dim;
     }
   }
 

@@ -4,25 +4,41 @@
 
 #include <cmath>
 #include <cstddef>
+#include <numbers>
 
 #include <crayon/core/aligned.hpp>
 #include <crayon/core/config.hpp>
+#include <crayon/model/llama_config.hpp>
 
 namespace crayon::model {
 
+/// theta^(-2j / head_dim), scaled.
+[[nodiscard]] inline double rope_frequency(std::size_t j, std::size_t head_dim, float theta,
+                                           const rope_scaling& scaling) noexcept {
+  const double plain =
+      std::pow(double{theta}, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
+  if (scaling.factor == 1) return plain;
+  const double turns =  // within the original context
+      static_cast<double>(scaling.original_context) * plain / (2 * std::numbers::pi);
+  const double low = scaling.low, high = scaling.high, slow = plain / double{scaling.factor};
+  if (turns <= low) return slow;
+  if (turns >= high) return plain;
+  return slow + (turns - low) / (high - low) * (plain - slow);
+}
+
 /// Rotates element j of a head with element j + head_dim / 2 ("rotate_half") by the angle
-/// position * theta^(-2j / head_dim). The angles are computed in double and stored as f32.
+/// position * rope_frequency(j). The angles are computed in double and stored as f32.
 class rope_table {
  public:
   rope_table() = default;
 
   /// `head_dim` is even.
-  rope_table(std::size_t head_dim, std::size_t context, float theta)
+  rope_table(std::size_t head_dim, std::size_t context, float theta,
+             const rope_scaling& scaling = {})
       : half_(head_dim / 2), context_(context), cos_(half_ * context), sin_(half_ * context) {
     CRAYON_ASSERT(head_dim % 2 == 0);
     for (std::size_t j = 0; j < half_; ++j) {
-      const double frequency =
-          std::pow(double{theta}, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
+      const double frequency = rope_frequency(j, head_dim, theta, scaling);
       for (std::size_t position = 0; position < context; ++position) {
         const double angle = static_cast<double>(position) * frequency;
         cos_[position * half_ + j] = static_cast<float>(std::cos(angle));

@@ -34,7 +34,8 @@ class batch_gradient {
   /// `factors` may be null for trainable::weights. All must outlive the object.
   batch_gradient(const weights_type& weights, const lora_factors* factors, trainable what,
                  sharding spread, std::size_t threads)
-      : rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta),
+      : rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta,
+              weights.config().scaling),
         rows_(spread.rows),
         matrices_(what == trainable::weights ? weights.matrices().size() : 0),
         norms_(what == trainable::weights ? weights.norms().size() : 0),
