@@ -79,6 +79,28 @@ TEST_CASE("any session that yields hidden states embeds") {
   CHECK(session.deltas == 2);
 }
 
+TEST_CASE("the last tokens of prompt and completion") {
+  const std::vector<float> hidden{9, 9, 3, 4, 7, 7, 0, -2};
+  const double half = std::sqrt(0.5);
+  std::vector<float> f(4);
+  const auto pool = [&](std::size_t tokens, std::size_t prompt) {
+    match::last_token last(prompt, f);
+    for (std::size_t i = 0; i < tokens; ++i) last.add(i, std::span(hidden).subspan(2 * i, 2));
+    last.finish();
+  };
+  pool(4, 2);
+  CHECK(f[0] == Approx(0.6 * half));
+  CHECK(f[1] == Approx(0.8 * half));
+  CHECK(f[2] == 0);
+  CHECK(f[3] == Approx(-half));
+  pool(2, 2);  // a prompt alone
+  CHECK(f[1] == Approx(0.8 * half));
+  CHECK(f[2] == 0);
+  CHECK(f[3] == 0);
+  CHECK(match::last_token::known(2, 1) == 2);
+  CHECK(match::last_token::known(2, 0) == 0);
+}
+
 TEST_CASE("the mean of rows") {
   const std::vector<float> rows{1, 2, 3, 6};
   CHECK(match::mean_of({rows.data(), 2, 2}) == std::vector<float>{2, 4});

@@ -4,17 +4,20 @@
 
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <crayon/concepts.hpp>
 #include <crayon/core/result.hpp>
+#include <crayon/match/similarity.hpp>
 
 namespace crayon::match {
 
-/// w_i = mean over samples x of softmax_i(cos(f(x), p_i) / tau). A small tau picks the nearest
-/// adapter, a large one approaches `uniform`.
+/// w_i = mean over samples x of softmax_i(cos(f(x), p_i) / tau), p_i the nearest of the centroids
+/// of adapter i where it has several (similarity.hpp). A small tau picks the nearest adapter, a
+/// large one approaches `uniform`.
 struct cosine_softmax {
   float tau = 0.1F;
 
@@ -28,16 +31,13 @@ struct cosine_softmax {
     return cosine_softmax{tau};
   }
 
-  /// One sample (d): w has index.rows elements.
-  void weights(matrix_view<const float> index, const float* sample, float* w) const noexcept {
+  /// One sample (d), index (N, c d): w has N elements.
+  void weights(matrix_view<const float> index, std::span<const float> sample,
+               float* w) const noexcept {
     CRAYON_ASSERT(tau > 0);
     float top = -INFINITY;
     for (std::size_t i = 0; i < index.rows; ++i) {
-      double cosine = 0;
-      for (std::size_t j = 0; j < index.cols; ++j) {
-        cosine += double{index.row(i)[j]} * double{sample[j]};
-      }
-      w[i] = static_cast<float>(cosine) / tau;
+      w[i] = static_cast<float>(nearest_cosine({index.row(i), index.cols}, sample)) / tau;
       top = w[i] > top ? w[i] : top;
     }
     double sum = 0;
@@ -48,14 +48,14 @@ struct cosine_softmax {
     for (std::size_t i = 0; i < index.rows; ++i) w[i] = static_cast<float>(double{w[i]} / sum);
   }
 
-  /// index (N, d) and samples (S, d), S > 0, rows of unit length -> N weights, sum 1.
+  /// index (N, c d) and samples (S, d), S > 0, rows of unit length -> N weights, sum 1.
   [[nodiscard]] std::vector<float> weights(matrix_view<const float> index,
                                            matrix_view<const float> samples) const {
-    CRAYON_ASSERT(samples.rows > 0 && samples.cols == index.cols);
+    CRAYON_ASSERT(samples.rows > 0 && centroids_of(index, samples.cols) > 0);
     std::vector<double> sum(index.rows);
     std::vector<float> w(index.rows);
     for (std::size_t s = 0; s < samples.rows; ++s) {
-      weights(index, samples.row(s), w.data());
+      weights(index, {samples.row(s), samples.cols}, w.data());
       for (std::size_t i = 0; i < w.size(); ++i) sum[i] += double{w[i]};
     }
     for (std::size_t i = 0; i < w.size(); ++i) {

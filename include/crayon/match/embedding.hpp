@@ -66,6 +66,42 @@ class mean_pooling {
   std::span<float> f_;
 };
 
+/// f(x) = concat(normalise(h of the last token of the prompt), normalise(h of the last token)) /
+/// sqrt(2): what the model has understood when it begins to answer, and when it has answered. A
+/// half without tokens is zero.
+class last_token {
+ public:
+  [[nodiscard]] static constexpr std::string_view name() noexcept { return "last_token"; }
+  static constexpr bool uses_errors = false;
+
+  [[nodiscard]] static constexpr std::size_t size(std::size_t dim) noexcept { return 2 * dim; }
+  [[nodiscard]] static constexpr std::size_t known(std::size_t dim, std::size_t tokens) noexcept {
+    return tokens == 0 ? 0 : dim;
+  }
+
+  /// `f` (2 dim) is the result's memory.
+  last_token(std::size_t prompt_tokens, std::span<float> f) noexcept
+      : prompt_tokens_(prompt_tokens), f_(f) {
+    for (float& x : f_) x = 0;
+  }
+
+  void add(std::size_t i, std::span<const float> hidden) noexcept {
+    CRAYON_ASSERT(f_.size() == size(hidden.size()));
+    const auto half = f_.subspan(i < prompt_tokens_ ? 0 : hidden.size(), hidden.size());
+    for (std::size_t j = 0; j < half.size(); ++j) half[j] = hidden[j];
+  }
+
+  void finish() noexcept {
+    normalise(f_.first(f_.size() / 2));
+    normalise(f_.subspan(f_.size() / 2));
+    for (float& x : f_) x *= 0.70710678F;
+  }
+
+ private:
+  std::size_t prompt_tokens_;
+  std::span<float> f_;
+};
+
 /// f(x) = concat(mean of h over the prompt, mean of h over the completion, mean of the model's
 /// errors over the completion); the error at token y is e(y) - sum_v p(v) e(v), e the rows of the
 /// head: minus the gradient of the loss by the hidden state. What a user wants and the model does
@@ -127,6 +163,7 @@ class error_pooling {
 };
 
 static_assert(embedding_policy<mean_pooling>);
+static_assert(embedding_policy<last_token>);
 static_assert(embedding_policy<error_pooling>);
 
 /// `mean_pooling` of states that are already there: hidden (tokens, dim) -> f (2 dim).
