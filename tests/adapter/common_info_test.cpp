@@ -90,6 +90,17 @@ TEST_CASE("saved modules must be equal byte by byte") {
         "b: saved module head.weight U8 [3] is U8 [2] in the other, a" + why);
 }
 
+TEST_CASE("the base model's own embedding may come with some of the adapters") {
+  auto a = made_for("m"), b = made_for("m"), none = made_for("m");
+  a.saved = {saved("e.base_layer.weight", {1, 2})};
+  b.saved = {saved("e.base_layer.weight", {1, 7})};
+  CHECK(common_of({a, none})->saved == a.saved);
+  CHECK(common_of({none, a, a})->saved == a.saved);
+  CHECK(common_of({none, a, b}).error().text ==
+        "c: saved module e.base_layer.weight U8 [2] has other values in the other, a: "
+        "modules_to_save cannot be blended unless they are equal");
+}
+
 TEST_CASE("the type on disk is kept where all agree") {
   auto half = made_for("m");
   half.stored = crayon::dtype::f16;

@@ -49,6 +49,11 @@ namespace crayon::adapter {
       return refuse(k, "saved module " + what + ", " + names[0] +
                            ": modules_to_save cannot be blended unless they are equal");
     }
+    for (const auto& t : info.saved) {  // a weight of the base that the others do not have
+      if (std::find(common.saved.begin(), common.saved.end(), t) == common.saved.end()) {
+        common.saved.push_back(t);
+      }
+    }
     if (info.stored != common.stored) common.stored = dtype::f32;
     if (info.task_type != common.task_type) common.task_type.clear();
     for (const auto& m : info.modules_to_save) {

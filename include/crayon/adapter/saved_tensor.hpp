@@ -55,7 +55,13 @@ struct saved_tensor {
   return saved_tensor{std::move(name), t.dtype, t.shape, {t.bytes.begin(), t.bytes.end()}};
 }
 
-/// Nothing where both hold the same tensors with the same bytes in any order, else what differs.
+/// Whether this is the base model's own weight, which PEFT saves beside factors of an embedding.
+[[nodiscard]] inline bool of_base(const saved_tensor& t) {
+  return t.name.find(".base_layer.") != std::string::npos;
+}
+
+/// Nothing where both hold the same tensors with the same bytes in any order, else what differs. A
+/// weight of the base model may be in one only.
 [[nodiscard]] inline std::string difference(const std::vector<saved_tensor>& a,
                                             const std::vector<saved_tensor>& b) {
   const auto find = [](const std::vector<saved_tensor>& in, std::string_view name) {
@@ -63,6 +69,7 @@ struct saved_tensor {
   };
   for (const auto& t : a) {
     const auto other = find(b, t.name);
+    if (other == b.end() && of_base(t)) continue;
     if (other == b.end()) return describe(t) + " is not in both";
     if (other->shape != t.shape || other->dtype != t.dtype) {
       return describe(t) + " is " + other->dtype + " " + io::shape_text(other->shape) +
@@ -71,7 +78,7 @@ struct saved_tensor {
     if (other->bytes != t.bytes) return describe(t) + " has other values in the other";
   }
   for (const auto& t : b) {
-    if (find(a, t.name) == a.end()) return describe(t) + " is not in both";
+    if (find(a, t.name) == a.end() && !of_base(t)) return describe(t) + " is not in both";
   }
   return {};
 }
