@@ -235,7 +235,7 @@ void add(const problem& p) {
                                [p](benchmark::State& state) { linear<E>(state, p); })
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond)
-      ->Iterations(std::clamp<std::int64_t>(static_cast<std::int64_t>(4 / gigabytes), 5, 41));
+      ->Iterations(std::clamp<std::int64_t>(static_cast<std::int64_t>(4 / gigabytes), 9, 41));
 }
 
 const bool added = [] {
