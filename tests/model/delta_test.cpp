@@ -110,6 +110,10 @@ TEST_CASE("an adapter of another model is refused by name and shapes", "[model]"
 
   delta empty(c);
   CHECK_FALSE(empty.append(of_wider));
+  const auto fits = random_adapter<float>(c, 2, 1, 1);
+  const auto scale = empty.append(fits, std::nanf(""));
+  REQUIRE_FALSE(scale);
+  CHECK(scale.error().code == errc::bad_value);
   for (std::size_t site = 0; site < c.sites(); ++site) CHECK(empty.parts(site).empty());
   CHECK(empty.scratch_size() == 0);
 }

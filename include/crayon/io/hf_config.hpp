@@ -51,7 +51,9 @@ class hf_config_reader {
 
   [[nodiscard]] result<hf_llama_config> llama() const {
     CRAYON_CHECK(only("model_type", "llama"));
-    CRAYON_CHECK(only("hidden_act", "silu"));
+    if (const auto act = json_.find("hidden_act"); act == json_.end() || *act != "swish") {
+      CRAYON_CHECK(only("hidden_act", "silu"));  // swish is its other name
+    }
     CRAYON_CHECK(only("attention_bias", false));
     CRAYON_CHECK(only("mlp_bias", false));
     CRAYON_CHECK(only("quantization_config", nullptr));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -47,7 +48,8 @@ class lora_delta {
       : config_(config), parts_(2 * config.sites() + 3) {}
 
   /// The adapter, or the sum of adapters, on that model. `weight` multiplies its scale.
-  /// Errors: a module the model does not have, factors whose shapes do not fit its layer.
+  /// Errors: a module the model does not have, factors whose shapes do not fit its layer, a
+  /// scale that is not finite.
   template <class A>
     requires adapter_storage<A> || adapter_sum<A>
   [[nodiscard]] static result<lora_delta> bind(const llama_config& config, const A& adapter,
@@ -182,6 +184,11 @@ class lora_delta {
                                         shape(layer.out, layer.in)};
     }
     part.scale *= weight;
+    if (!std::isfinite(part.scale)) {
+      return error{errc::bad_value, "adapter module " + std::string(module) +
+                                        ": scale times weight " + std::to_string(weight) + " is " +
+                                        std::to_string(part.scale)};
+    }
     if (part.rank() > 0 && part.scale != 0) parts.push_back(part);
     return {};
   }

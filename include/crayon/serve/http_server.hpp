@@ -66,8 +66,16 @@ class http_server {
                    "cannot listen on " + options_.host + ":" + std::to_string(options_.port) +
                        ": the port is in use or the address is not of this machine"};
     }
-    listener_ = std::thread([this] { http_.listen_after_bind(); });
-    while (!http_.is_running()) std::this_thread::yield();
+    listener_ = std::thread([this] {
+      http_.listen_after_bind();
+      ended_ = true;
+    });
+    while (!http_.is_running() && !ended_) std::this_thread::yield();
+    if (ended_) {
+      listener_.join();
+      return error{errc::io_failed,
+                   "cannot accept connections on " + options_.host + ":" + std::to_string(port)};
+    }
     return static_cast<std::uint16_t>(port);
   }
 
@@ -257,6 +265,7 @@ class http_server {
   std::atomic<std::uint64_t> requests_{0};
   std::int64_t created_ = now();
   httplib::Server http_;
+  std::atomic<bool> ended_{false};  // the listener has returned
   std::thread listener_;
 };
 
