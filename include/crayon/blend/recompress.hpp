@@ -18,6 +18,7 @@
 #include <crayon/adapter/pool.hpp>
 #include <crayon/blend/combine.hpp>
 #include <crayon/blend/cores.hpp>
+#include <crayon/blend/finite.hpp>
 #include <crayon/blend/rank_choice.hpp>
 #include <crayon/blend/site_core.hpp>
 #include <crayon/blend/weights.hpp>
@@ -231,9 +232,7 @@ struct recompress {
     });
     for (std::size_t i = 0; i < pool.sites(); ++i) {
       if (work.outcome_[i] != 0) continue;
-      return error{errc::bad_value, "the blend is not finite in " +
-                                        std::string(crayon::name(dtype_of<E>)) + " at " +
-                                        std::string(pool.module(i))};
+      return too_large(pool, weights, i, dtype_of<E>);
     }
     return {};
   }

@@ -16,6 +16,7 @@
 
 #include <crayon/adapter/cores.hpp>
 #include <crayon/blend/bidiagonal.hpp>
+#include <crayon/blend/finite.hpp>
 #include <crayon/blend/householder.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
@@ -69,16 +70,18 @@ class site_core {
         scaled_[r * columns_ + c] = d_[c] * r_b_[r * columns_ + c];
       }
     }
-    k_.resize(n_ * n_);
+    k_.assign(n_ * quick_.stride(n_), 0);
     B::gemm_nt(view(scaled_, n_, columns_), view(r_a_, n_, columns_), square(k_), false);
-    float largest = 0;
-    bool finite = true;
-    for (const float x : k_) {
-      finite &= x - x == 0;
-      largest = std::max(largest, std::abs(x));
+    // Scaled by a power of two to a norm of about 1, which squares neither lose nor leave f32 with.
+    float size = std::sqrt(B::sum_squares(k_.data(), k_.size()));
+    if (!(size > 1e-15F && size < 1e15F)) {
+      size = 0;
+      for (const float x : k_) {
+        if (!is_finite(x)) return false;
+        size = std::max(size, std::abs(x));
+      }
     }
-    exponent_ = largest > 0 ? std::ilogb(largest) : 0;
-    if (!finite) return false;
+    exponent_ = size > 0 ? std::ilogb(size) : 0;
     const int half = exponent_ / 2;  // in two steps: 2^-exponent alone may not be finite
     const float scale = std::ldexp(1.0F, -half), rest = std::ldexp(1.0F, half - exponent_);
     for (float& x : k_) x = x * scale * rest;
@@ -93,7 +96,7 @@ class site_core {
   /// All singular values of K, in double from R factors in f32, largest first; sigma has `size`.
   void singular_values(std::span<double> sigma) {
     core_in_double();
-    exact_.reduce({in_double_.data(), n_, n_});
+    exact_.reduce({in_double_.data(), n_, n_, exact_.stride(n_)});
     exact_.singular_values(sigma);
     for (double& s : sigma) s = std::ldexp(s, exponent_);
   }
@@ -122,7 +125,7 @@ class site_core {
     }
     const matrix_view<float> to_b = m_b.rows_from(0, kept), to_a = m_a.rows_from(0, kept);
     B::gemm_nn(v, view(r_a_, n_, columns_), to_b, false);
-    B::gemm_nt(v, view(k_, n_, n_), u, false);  // s u
+    B::gemm_nt(v, matrix_view<const float>(square(k_)), u, false);  // s u
     orthonormalise(u);
     B::gemm_nn(u, view(scaled_, n_, columns_), to_a, false);
     const double power = std::ldexp(1.0, exponent_ / 2) * (exponent_ % 2 > 0   ? std::sqrt(2.0)
@@ -146,12 +149,13 @@ class site_core {
     return {m.data(), rows, cols};
   }
   [[nodiscard]] matrix_view<float> square(aligned_vector<float>& m) noexcept {
-    return {m.data(), n_, n_};
+    return {m.data(), n_, n_, quick_.stride(n_)};
   }
 
   /// K from the R factors again: k_ has f32's rounding of a sum.
   void core_in_double() {
-    in_double_.resize(n_ * n_);
+    const std::size_t stride = exact_.stride(n_);
+    in_double_.assign(n_ * stride, 0);
     const double scale = std::ldexp(1.0, -exponent_);
     for (std::size_t r = 0; r < n_; ++r) {
       for (std::size_t c = 0; c < n_; ++c) {
@@ -159,7 +163,7 @@ class site_core {
         for (std::size_t j = 0; j < columns_; ++j) {
           sum += double{r_b_[r * columns_ + j]} * double{d_[j]} * double{r_a_[c * columns_ + j]};
         }
-        in_double_[r * n_ + c] = sum * scale;
+        in_double_[r * stride + c] = sum * scale;
       }
     }
   }
@@ -169,7 +173,9 @@ class site_core {
     core_in_double();
     const auto n = static_cast<Eigen::Index>(n_);
     using row_major = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    const matrix k = Eigen::Map<const row_major>(in_double_.data(), n, n);
+    const matrix k = Eigen::Map<const row_major, 0, Eigen::OuterStride<>>(
+        in_double_.data(), n, n,
+        Eigen::OuterStride<>(static_cast<Eigen::Index>(exact_.stride(n_))));
     const Eigen::JacobiSVD<matrix> svd(k, Eigen::ComputeThinV);
     for (std::size_t i = 0; i < v.rows; ++i) {
       const auto index = static_cast<Eigen::Index>(i);
