@@ -60,7 +60,8 @@ adapter_set<float> dropped(const peft_fixture& peft, const std::string& type) {
 }
 
 /// The best approximation of that rank.
-std::vector<double> best(const std::vector<double>& dense, std::size_t rows, std::size_t rank) {
+std::vector<double> best_approximation(const std::vector<double>& dense, std::size_t rows,
+                                       std::size_t rank) {
   using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const auto r = static_cast<Eigen::Index>(rows);
   const Eigen::Map<const matrix> m(dense.data(), r, static_cast<Eigen::Index>(dense.size()) / r);
@@ -142,7 +143,7 @@ TEST_CASE("PEFT: the rules applied to dense deltas, then the best rank, are the 
         }
         const std::size_t rank = peft.adapters.adapter(0).shape(0).rank;
         const auto expected = peft.tensor(type + "." + module + ".delta");
-        CHECK(distance(best(merged, peft.adapters.out(i), rank), expected) <=
+        CHECK(distance(best_approximation(merged, peft.adapters.out(i), rank), expected) <=
               1e-5 * norm(expected));
       };
       check("svd", false, false, nullptr);

@@ -10,7 +10,6 @@
 
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
-#include <Eigen/SVD>
 
 #include <crayon/blend/weights.hpp>
 #include <crayon/core/view.hpp>
@@ -127,23 +126,44 @@ struct small_factors {
   small_rows b, a;
 };
 
+/// The leading left singular vectors of a small matrix, times the root of their singular values,
+/// and divided by it: products of two of these are the best approximation of a rank. From the
+/// squares, so that triplets below `joint_basis::least` of the largest are left out.
+struct leading_vectors {
+  joint_basis::matrix times, over;  ///< (rows, kept)
+
+  leading_vectors(const joint_basis::matrix& squares, std::size_t rank) {
+    const auto most = std::min(static_cast<Eigen::Index>(rank), squares.rows());
+    times.resize(squares.rows(), most);
+    over.resize(squares.rows(), most);
+    if (most == 0) return;
+    const Eigen::SelfAdjointEigenSolver<joint_basis::matrix> solver(squares);
+    const auto& values = solver.eigenvalues();  // ascending
+    Eigen::Index kept = 0;
+    for (Eigen::Index at = squares.rows() - 1; kept < most; ++kept, --at) {
+      if (!(values[at] > std::pow(joint_basis::least, 2) * values[squares.rows() - 1])) break;
+      const double root = std::sqrt(std::sqrt(values[at]));
+      times.col(kept) = solver.eigenvectors().col(at) * root;
+      over.col(kept) = solver.eigenvectors().col(at) / root;
+    }
+    times.conservativeResize(Eigen::NoChange, kept);
+    over.conservativeResize(Eigen::NoChange, kept);
+  }
+};
+
 /// The leading singular triplets of U merged V^T, merged (k, l) column by column. The factors are
 /// balanced; triplets that do not exist are zeros.
 [[nodiscard]] inline small_factors split_core(const joint_basis& basis,
                                               std::span<const double> merged, std::size_t rank) {
   using matrix = joint_basis::matrix;
   const auto rows = static_cast<Eigen::Index>(rank);
+  const Eigen::Map<const matrix> core(merged.data(), basis.left.cols(), basis.right.rows());
+  const leading_vectors leading(core * core.transpose(), rank);
   small_factors f{small_rows::Zero(rows, basis.left.rows()),
                   small_rows::Zero(rows, basis.right.cols())};
-  if (merged.empty()) return f;
-  const Eigen::Map<const matrix> core(merged.data(), basis.left.cols(), basis.right.rows());
-  const Eigen::JacobiSVD<matrix> svd(core, Eigen::ComputeThinU | Eigen::ComputeThinV);
-  const auto kept = std::min(rows, svd.singularValues().size());
-  const Eigen::VectorXd roots = svd.singularValues().head(kept).cwiseSqrt();
-  const matrix left = basis.left * svd.matrixU().leftCols(kept) * roots.asDiagonal();
-  const matrix right = roots.asDiagonal() * svd.matrixV().leftCols(kept).transpose() * basis.right;
-  f.b.topRows(kept) = left.transpose().cast<float>();
-  f.a.topRows(kept) = right.cast<float>();
+  const matrix b = basis.left * leading.times, a = leading.over.transpose() * core * basis.right;
+  f.b.topRows(b.cols()) = b.transpose().cast<float>();
+  f.a.topRows(a.rows()) = a.cast<float>();
   return f;
 }
 
@@ -152,21 +172,14 @@ struct small_factors {
                                                matrix_view<const float> merged, std::size_t rank) {
   using matrix = joint_basis::matrix;
   const auto rows = static_cast<Eigen::Index>(rank), k = static_cast<Eigen::Index>(merged.rows);
-  small_factors f{small_rows::Zero(rows, basis.left.rows()), small_rows::Zero(rows, k)};
-  if (merged.empty()) return f;
   const matrix right =
       Eigen::Map<const small_rows>(merged.data, k, static_cast<Eigen::Index>(merged.cols))
           .template cast<double>();
-  const Eigen::SelfAdjointEigenSolver<matrix> solver(right * right.transpose());
-  const auto& squares = solver.eigenvalues();  // ascending
-  for (Eigen::Index r = 0; r < std::min(rows, k); ++r) {
-    const Eigen::Index from = k - 1 - r;
-    if (!(squares[from] > std::pow(joint_basis::least, 2) * squares[k - 1])) break;
-    const double root = std::sqrt(std::sqrt(squares[from]));
-    const auto vector = solver.eigenvectors().col(from);
-    f.b.row(r) = (basis.left * vector * root).transpose().cast<float>();
-    f.a.row(r) = (vector / root).transpose().cast<float>();
-  }
+  const leading_vectors leading(right * right.transpose(), rank);
+  small_factors f{small_rows::Zero(rows, basis.left.rows()), small_rows::Zero(rows, k)};
+  const matrix b = basis.left * leading.times;
+  f.b.topRows(b.cols()) = b.transpose().cast<float>();
+  f.a.topRows(b.cols()) = leading.over.transpose().cast<float>();
   return f;
 }
 

@@ -13,6 +13,7 @@
 
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/adapter/pool.hpp>
+#include <crayon/blend/finite.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
@@ -121,17 +122,15 @@ struct factor_workspace {
 
   /// An error where some part has seen an overflow.
   template <factor_source P>
-  [[nodiscard]] result<void> finish(const P& pool, std::string_view policy) const {
+  [[nodiscard]] result<void> finish(const P& pool, std::span<const weighted_slot> weights) const {
     std::size_t first = none;
     for (const auto& p : parts) first = p.overflow < first ? p.overflow : first;
     if (first == none) return {};
-    return error{errc::bad_value, std::string(policy) + ": the blend at " +
-                                      std::string(pool.module(first)) + " is too large for " +
-                                      std::string(crayon::name(dtype_of<E>))};
+    return too_large(pool, weights, first, dtype_of<E>);
   }
 };
 
-/// The slots that take part at a site, with weight times scale.
+/// The slots that take part at a site, with their weights.
 template <factor_source P>
 void select_slots(const P& pool, std::size_t site, std::span<const weighted_slot> weights,
                   typename factor_workspace<typename P::element_type>::part& work) {
@@ -145,9 +144,9 @@ void select_slots(const P& pool, std::size_t site, std::span<const weighted_slot
 }
 
 template <element E>
-[[nodiscard]] bool is_finite(std::span<const E> values) noexcept {
+[[nodiscard]] bool all_finite(std::span<const E> values) noexcept {
   bool finite = true;
-  for (const E value : values) finite &= to_float(value) - to_float(value) == 0;  // inf - inf: NaN
+  for (const E value : values) finite &= is_finite(to_float(value));
   return finite;
 }
 
@@ -155,7 +154,7 @@ template <element E>
 template <element E>
 [[nodiscard]] bool round_to(std::span<const float> from, E* to) noexcept {
   for (std::size_t j = 0; j < from.size(); ++j) to[j] = from_float<E>(from[j]);
-  return is_finite(std::span<const E>(to, from.size()));
+  return all_finite(std::span<const E>(to, from.size()));
 }
 
 /// s B A of a bias site, (out) with A (rank, 1): the bias itself, which has no factors to weigh.

@@ -67,7 +67,7 @@ struct peft_linear {
         if (!finite && i < work.overflow) work.overflow = i;
       }
     });
-    return workspace.finish(pool, name());
+    return workspace.finish(pool, weights);
   }
 
  private:
@@ -83,7 +83,7 @@ struct peft_linear {
     const auto sum = [&](E* result, std::size_t length) {
       B::weighted_sum(weighted_rows<E>{work.roots.data(), work.pointers.data(), count}, result,
                       length);
-      return is_finite(std::span<const E>(result, length));
+      return all_finite(std::span<const E>(result, length));
     };
     bool finite = true;
     if constexpr (interleaved_source<P>) {

@@ -83,7 +83,7 @@ struct peft_sparse {
         }
       }
     });
-    return workspace.finish(pool, name());
+    return workspace.finish(pool, weights);
   }
 
  private:

@@ -9,7 +9,8 @@ namespace crayon::blend {
 
 /// With dW_i = s_i B_i A_i and weights w, to the rounding of the element type. For the sparse
 /// policies at densities below 1; at density 1 the core and KnOTS forms of magnitude_prune and dare
-/// are `recompress`.
+/// are `recompress`. Copies: ties and magnitude_prune at densities of at least 1 / rank, because
+/// the core of one adapter is diagonal.
 struct promises {
   std::string_view policy;
   bool exact;     ///< dW = sum_i w_i dW_i
@@ -24,17 +25,18 @@ struct promises {
 /// Every policy also gives the same bits for any number of threads and the same bytes after saving
 /// and loading, takes weights that are listed in any order, and never reads an adapter of weight 0.
 /// Each entry, yes or no, is a test (tests/blend/laws_test.cpp).
-inline constexpr std::array<promises, 17> promises_of_policies{{
+inline constexpr std::array<promises, 18> promises_of_policies{{
     // clang-format off
-    // policy                      exact    one_hot  copies   negation order    gauge    mixed
+    // policy                     exact    one_hot  copies   negation order    gauge    mixed
     {"activations",               true,    true,    true,    true,    true,    true,    true},
     {"concat",                    true,    true,    true,    true,    true,    true,    true},
+    {"merge",                     true,    true,    true,    true,    true,    true,    true},
     {"recompress",                false,   true,    true,    true,    true,    true,    true},
     {"linear",                    false,   true,    true,    false,   true,    false,   false},
-    {"ties",                      false,   true,    false,   true,    true,    true,    true},
+    {"ties",                      false,   true,    true,    true,    true,    true,    true},
     {"dare",                      false,   true,    false,   true,    false,   true,    true},
     {"dare_ties",                 false,   true,    false,   true,    false,   true,    true},
-    {"magnitude_prune",           false,   true,    false,   true,    true,    true,    true},
+    {"magnitude_prune",           false,   true,    true,    true,    true,    true,    true},
     {"knots_ties",                false,   true,    false,   true,    true,    true,    true},
     {"knots_dare",                false,   true,    false,   true,    false,   true,    true},
     {"knots_dare_ties",           false,   true,    false,   true,    false,   true,    true},

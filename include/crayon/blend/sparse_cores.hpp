@@ -139,7 +139,7 @@ struct sparse {
         if (!fits && i < work.overflow) work.overflow = i;
       }
     });
-    return workspace.finish(pool, name());
+    return workspace.finish(pool, weights);
   }
 
  private:
@@ -162,6 +162,11 @@ struct sparse {
                    const adapter::site_cores& cores, std::span<const std::size_t> of, Part& work,
                    combination<B, E>& factors, adapter::lora_adapter<E>& out) {
     const matrix_view<E> a = out.a(i), b = out.b(i);
+    if (work.slots.empty()) {
+      std::fill_n(a.data, a.size(), from_float<E>(0));
+      std::fill_n(b.data, b.size(), from_float<E>(0));
+      return true;
+    }
     std::vector<std::size_t> ranks;
     std::vector<double> scales;
     for (const std::size_t slot : work.slots) {
