@@ -1,11 +1,27 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include <crayon/adapter/adapter_set.hpp>
 #include <crayon/adapter/pool.hpp>
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
+#include <crayon/blend/dare.hpp>
+#include <crayon/blend/error_report.hpp>
 #include <crayon/blend/linear.hpp>
+#include <crayon/blend/magnitude_prune.hpp>
+#include <crayon/blend/peft_linear.hpp>
+#include <crayon/blend/peft_sparse.hpp>
+#include <crayon/blend/procrustes.hpp>
+#include <crayon/blend/recompress.hpp>
+#include <crayon/blend/ties.hpp>
 #include <crayon/blend/weights.hpp>
 
 #include "commands.hpp"
@@ -14,87 +30,219 @@
 namespace crayon::cli {
 namespace {
 
-struct blended {
-  adapter::lora_adapter<float> adapter;
+using blended = result<adapter::lora_adapter<float>>;
+using adapter_list = std::vector<adapter::lora_adapter<float>>;
+using blend::domain;
+
+/// What is blended, and what the result says of itself.
+struct ingredients {
+  adapter_list adapters;
+  std::vector<std::string> names;
+  std::vector<float> weights;
   adapter::peft_info info;
-  std::size_t of = 0;
 };
 
-result<blended> from_pool(const blend_options& o) {
+result<ingredients> from_pool(const blend_options& o) {
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
   if (o.weights.size() != pool.size()) {
     return error{errc::bad_shape, "--weights has " + std::to_string(o.weights.size()) +
                                       " numbers, " + o.pool + " has " +
                                       std::to_string(pool.size()) + " adapters"};
   }
-  blended b;
-  b.of = pool.size();
-  b.info.base_model = pool.info().base_model;
-  b.info.base_hash = pool.info().base_hash;
-  const auto slots = blend::slots_of(o.weights);
-  if (o.policy == "linear") {
-    CRAYON_TRY(b.adapter, blend::linear<backend>::blend(pool, slots));
-  } else {
-    CRAYON_TRY(b.adapter, blend::concat::blend(pool, slots));
-  }
-  return b;
+  ingredients from;
+  from.info.base_model = pool.info().base_model;
+  from.info.base_hash = pool.info().base_hash;
+  from.weights = o.weights;
+  from.names = pool.info().names;
+  for (std::size_t k = 0; k < pool.size(); ++k) from.adapters.push_back(pool.extract(k));
+  return from;
 }
 
-result<blended> from_directories(const blend_options& o) {
-  std::vector<adapter::lora_adapter<float>> adapters;
-  std::vector<std::string> names;
-  std::vector<float> weights;
-  blended b;
+result<ingredients> from_directories(const blend_options& o) {
+  ingredients from;
   for (const auto& text : o.adapters) {
     const adapter_argument a = parse_adapter_argument(text);
     CRAYON_TRY(auto loaded, adapter::load_peft<float>(a.directory));
-    if (names.empty()) {
-      b.info.base_model = loaded.info.base_model;
-      b.info.base_hash = loaded.info.base_hash;
-      b.info.fan_in_fan_out = loaded.info.fan_in_fan_out;
-    } else if (loaded.info.base_hash != b.info.base_hash ||
-               loaded.info.base_model != b.info.base_model) {
+    auto& info = from.info;
+    if (from.names.empty()) {
+      info.base_model = loaded.info.base_model;
+      info.base_hash = loaded.info.base_hash;
+      info.fan_in_fan_out = loaded.info.fan_in_fan_out;
+    } else if (loaded.info.base_hash != info.base_hash ||
+               loaded.info.base_model != info.base_model) {
       return error{errc::mismatch, a.directory + ": base model \"" + loaded.info.base_model +
-                                       "\" " + loaded.info.base_hash + ", " + names[0] + " has \"" +
-                                       b.info.base_model + "\" " + b.info.base_hash};
-    } else if (loaded.info.fan_in_fan_out != b.info.fan_in_fan_out) {
-      return error{errc::mismatch, a.directory + ": fan_in_fan_out differs from " + names[0]};
+                                       "\" " + loaded.info.base_hash + ", " + from.names[0] +
+                                       " has \"" + info.base_model + "\" " + info.base_hash};
+    } else if (loaded.info.fan_in_fan_out != info.fan_in_fan_out) {
+      return error{errc::mismatch, a.directory + ": fan_in_fan_out differs from " + from.names[0]};
     }
-    adapters.push_back(std::move(loaded.adapter));
-    names.push_back(a.directory);
-    weights.push_back(a.scale);
+    from.adapters.push_back(std::move(loaded.adapter));
+    from.names.push_back(a.directory);
+    from.weights.push_back(a.scale);
   }
-  b.of = adapters.size();
-  const auto slots = blend::slots_of(weights);
-  if (o.policy == "linear") {
-    adapter::pool_info info;
-    info.names = names;
-    CRAYON_TRY(const auto pool,
-               adapter::pool<float>::build(adapters, matrix_view<const float>{}, info));
-    CRAYON_TRY(b.adapter, blend::linear<backend>::blend(pool, slots));
-  } else {
-    CRAYON_TRY(const auto set,
-               adapter::adapter_set<float>::build(std::move(adapters), std::move(names)));
-    CRAYON_TRY(b.adapter, blend::concat::blend(set, slots));
+  return from;
+}
+
+result<adapter::pool<float>> pool_of(const adapter_list& adapters,
+                                     const std::vector<std::string>& names) {
+  adapter::pool_info info;
+  info.names = names;
+  return adapter::pool<float>::build(adapters, matrix_view<const float>{}, info);
+}
+
+using slots = std::span<const weighted_slot>;
+
+/// Every policy that makes one adapter, by its name.
+blended run_policy(const blend_options& o, const ingredients& from,
+                   const adapter::adapter_set<float>& set, slots mix, thread_pool& threads) {
+  blend::sparse_options sparse;
+  sparse.density = o.density;
+  sparse.elect = o.frequency_sign ? blend::majority_sign::frequency : blend::majority_sign::total;
+  sparse.seed = o.seed;
+  sparse.rank = o.rank;
+  const auto is = [&](auto policy) { return o.policy == decltype(policy)::name(); };
+  const auto sparsely = [&](auto policy) {
+    return decltype(policy)::blend(set, mix, sparse, threads);
+  };
+  if (is(blend::concat{})) return blend::concat::blend(set, mix);
+  if (is(blend::recompress<backend>{})) {
+    blend::recompress_options options;
+    options.rank = o.rank;
+    options.error = o.error;
+    return blend::recompress<backend>::blend(set, mix, options, threads);
   }
-  return b;
+  if (is(blend::peft_linear<backend>{})) {
+    return blend::peft_linear<backend>::blend(set, mix, threads);
+  }
+  if (is(blend::linear<backend>{})) {
+    CRAYON_TRY(const auto pool, pool_of(from.adapters, from.names));
+    return blend::linear<backend>::blend(pool, mix, threads);
+  }
+  using blend::sparse_rule;
+  if (o.policy.starts_with("peft_")) {
+    if (is(blend::peft_sparse<sparse_rule::ties>{})) {
+      return sparsely(blend::peft_sparse<sparse_rule::ties>{});
+    }
+    if (is(blend::peft_sparse<sparse_rule::dare>{})) {
+      return sparsely(blend::peft_sparse<sparse_rule::dare>{});
+    }
+    if (is(blend::peft_sparse<sparse_rule::dare_ties>{})) {
+      return sparsely(blend::peft_sparse<sparse_rule::dare_ties>{});
+    }
+    return sparsely(blend::peft_sparse<sparse_rule::magnitude_prune>{});
+  }
+  const auto in_domain = [&]<domain D>(std::integral_constant<domain, D>) -> blended {
+    if (is(blend::ties<D, backend>{})) return sparsely(blend::ties<D, backend>{});
+    if (is(blend::dare<D, backend>{})) return sparsely(blend::dare<D, backend>{});
+    if (is(blend::dare_ties<D, backend>{})) return sparsely(blend::dare_ties<D, backend>{});
+    if (is(blend::magnitude_prune<D, backend>{})) {
+      return sparsely(blend::magnitude_prune<D, backend>{});
+    }
+    return error{errc::not_found, "no policy " + o.policy};
+  };
+  if (o.policy.starts_with("knots_")) {
+    return in_domain(std::integral_constant<domain, domain::aligned>{});
+  }
+  return in_domain(std::integral_constant<domain, domain::core>{});
+}
+
+/// JSON has no infinity: an error where the exact sum is zero is null.
+json number(double x) {
+  return std::isfinite(x) ? json(x) : json();
+}
+
+void print_report(const blend::error_report& errors, json& report) {
+  const auto total = errors.total();
+  std::size_t width = 8;
+  for (const auto& s : errors.sites) width = std::max(width, s.module.size());
+  const auto line = [&](const blend::site_error& s) {
+    std::printf("  %-*s %12.5g %12.5g  %.3g\n", static_cast<int>(width), s.module.c_str(), s.norm,
+                s.error, s.relative());
+  };
+  std::printf("\n  %-*s %12s %12s  %s\n", static_cast<int>(width), "site", "|exact sum|", "|error|",
+              "relative");
+  json sites = json::array();
+  for (const auto& s : errors.sites) {
+    line(s);
+    sites.push_back({{"module", s.module},
+                     {"norm", number(s.norm)},
+                     {"error", number(s.error)},
+                     {"relative", number(s.relative())}});
+  }
+  line(total);
+  report["errors"] = {{"sites", sites},
+                      {"norm", number(total.norm)},
+                      {"error", number(total.error)},
+                      {"relative", number(total.relative())}};
+}
+
+/// The relative error of `linear`; nothing where it cannot blend these.
+std::optional<double> linear_error(const adapter_list& adapters, slots mix, thread_pool& threads) {
+  const auto pool = pool_of(adapters, {});
+  if (!pool) return std::nullopt;
+  const auto made = blend::linear<backend>::blend(*pool, mix, threads);
+  if (!made) return std::nullopt;
+  const auto errors = blend::report_error(*pool, mix, *made, threads);
+  if (!errors) return std::nullopt;
+  return errors->total().relative();
+}
+
+/// Replaces the adapters by themselves in one gauge, and tells what that does to `linear`.
+result<void> align(ingredients& from, slots mix, thread_pool& threads, json& report) {
+  const std::span<const adapter::lora_adapter<float>> all(from.adapters);
+  CRAYON_TRY(auto aligned, blend::align(all, {}, threads));
+  const auto before = linear_error(from.adapters, mix, threads);
+  const auto after = linear_error(aligned.adapters, mix, threads);
+  from.adapters = std::move(aligned.adapters);
+  std::printf("aligned: spread of the factors %.3g -> %.3g", aligned.spread_before,
+              aligned.spread_after);
+  if (after) {
+    std::printf(", error of linear %s -> %.3g",
+                before ? std::to_string(*before).c_str() : "(scales differ)", *after);
+  }
+  std::printf("\n");
+  report["alignment"] = {{"spread_before", aligned.spread_before},
+                         {"spread_after", aligned.spread_after},
+                         {"linear_error_before", before ? number(*before) : json()},
+                         {"linear_error_after", after ? number(*after) : json()}};
+  return {};
 }
 
 }  // namespace
 
 result<void> run(const blend_options& o, json& report) {
+  CRAYON_TRY(ingredients from, o.pool.empty() ? from_directories(o) : from_pool(o));
+  const auto mix = blend::slots_of(from.weights);
+  thread_pool threads;
+  if (o.align) CRAYON_CHECK(align(from, mix, threads, report));
+  CRAYON_TRY(const auto set, adapter::adapter_set<float>::build(from.adapters, from.names));
   const stopwatch watch;
-  CRAYON_TRY(blended b, o.pool.empty() ? from_directories(o) : from_pool(o));
+  CRAYON_TRY(const auto made, run_policy(o, from, set, mix, threads));
   const double seconds = watch.seconds();
-  CRAYON_CHECK(adapter::save_peft(o.out, b.adapter, b.info));
-  std::printf("%s: %zu adapters, %s, %zu sites, %zu parameters\n", o.out.c_str(), b.of,
-              o.policy.c_str(), b.adapter.size(), b.adapter.bytes() / sizeof(float));
+  CRAYON_CHECK(adapter::save_peft(o.out, made, from.info));
+
+  std::size_t least = made.shape(0).rank, most = least;
+  for (const auto& s : made.shapes()) {
+    least = std::min(least, s.rank);
+    most = std::max(most, s.rank);
+  }
+  const std::string ranks =
+      least == most ? std::to_string(least) : std::to_string(least) + " to " + std::to_string(most);
+  std::printf("%s: %zu adapters, %s, %zu sites of rank %s, %zu parameters\n", o.out.c_str(),
+              from.adapters.size(), o.policy.c_str(), made.size(), ranks.c_str(),
+              made.bytes() / sizeof(float));
   report["out"] = o.out;
   report["policy"] = o.policy;
-  report["adapters"] = b.of;
-  report["sites"] = b.adapter.size();
-  report["parameters"] = b.adapter.bytes() / sizeof(float);
+  report["adapters"] = from.adapters.size();
+  report["sites"] = made.size();
+  report["least_rank"] = least;
+  report["most_rank"] = most;
+  report["parameters"] = made.bytes() / sizeof(float);
   report["seconds"] = seconds;
+  if (o.report) {
+    CRAYON_TRY(const auto errors, blend::report_error(set, mix, made, threads));
+    print_report(errors, report);
+  }
   return {};
 }
 

@@ -105,10 +105,32 @@ void add_blend(CLI::App& parent, selection& chosen) {
                        ->expected(1)
                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
                        ->excludes(pool);
-  c.add_option("--policy", o->policy,
-               "concat: the exact sum, ranks add up; linear: factor by factor, keeps the rank")
-      ->check(CLI::IsMember({"concat", "linear"}))
+  c.add_option(
+       "--policy", o->policy,
+       "concat: the exact sum, ranks add up; recompress: the best of a rank; linear: factor "
+       "by factor; ties, dare, dare_ties, magnitude_prune: sparse, of the best of a rank; "
+       "knots_...: the same in aligned bases; peft_...: as PEFT does it")
+      ->check(CLI::IsMember({"concat", "recompress", "linear", "ties", "dare", "dare_ties",
+                             "magnitude_prune", "knots_ties", "knots_dare", "knots_dare_ties",
+                             "knots_magnitude_prune", "peft_linear", "peft_ties",
+                             "peft_dare_linear", "peft_dare_ties", "peft_magnitude_prune"}))
       ->capture_default_str();
+  auto* rank = c.add_option("--rank", o->rank,
+                            "Of the result, where the policy chooses it (default: the largest)")
+                   ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+  c.add_option("--error", o->error,
+               "recompress: the smallest ranks with this relative error over all sites")
+      ->check(CLI::PositiveNumber)
+      ->excludes(rank);
+  c.add_option("--density", o->density, "Share of the values that sparse policies keep")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  c.add_flag("--frequency-sign", o->frequency_sign,
+             "Sparse policies elect the sign that most adapters have, not that of the sum");
+  c.add_option("--seed", o->seed, "Of what dare drops")->capture_default_str();
+  c.add_flag("--align", o->align,
+             "First bring the adapters into one gauge (equal ranks; for linear and peft_linear)");
+  c.add_flag("--report", o->report, "Print the error against the exact sum, site by site");
   c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
   c.callback([&chosen, o, pool, adapters] {
     if (pool->count() + adapters->count() == 0) {

@@ -48,6 +48,13 @@ struct blend_options {
   std::vector<float> weights;
   std::vector<std::string> adapters;
   std::string policy = "concat";
+  std::size_t rank = 0;         ///< 0: the largest of those blended
+  double error = 0;             ///< 0: no target
+  double density = 0.5;         ///< of the sparse policies
+  bool frequency_sign = false;  ///< of ties: by count, not by sum
+  std::uint64_t seed = 0;       ///< of dare
+  bool align = false;
+  bool report = false;
   std::string out;
 };
 
