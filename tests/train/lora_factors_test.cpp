@@ -72,6 +72,11 @@ TEST_CASE("adapters that cannot be trained together are refused by name", "[trai
   CHECK(refused({adapter::lora_adapter<float>(other)}) ==
         "model.layers.9.self_attn.v_proj: no such module in the model");
   other = shapes;
+  other[0].module = "model.embed_tokens";
+  other[0].kind = adapter::site_kind::embedding;
+  CHECK(refused({adapter::lora_adapter<float>(other)}) ==
+        "model.embed_tokens: training adapts the projections only, not embedding sites");
+  other = shapes;
   other[0].out = 13;
   CHECK(refused({adapter::lora_adapter<float>(other)}) ==
         "model.layers.0.self_attn.v_proj: the adapter is for (13, 20) with rank 2, the model has "

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,7 +16,6 @@
 #include <crayon/blend/merge_site.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
-#include <crayon/core/aligned.hpp>
 #include <crayon/core/executor.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/simd/scalar.hpp>
@@ -37,7 +37,7 @@ class merged_matrices {
   void restore() noexcept {
     for (const auto& [w, original] : kept_) {
       for (std::size_t r = 0; r < w.rows; ++r) {
-        std::copy_n(original.data() + r * w.cols, w.cols, w.row(r));
+        std::copy_n(original.get() + r * w.cols, w.cols, w.row(r));
       }
     }
     kept_.clear();
@@ -47,7 +47,7 @@ class merged_matrices {
   [[nodiscard]] std::size_t size() const noexcept { return kept_.size(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t count = 0;
-    for (const auto& k : kept_) count += k.original.size() * sizeof(E);
+    for (const auto& k : kept_) count += k.w.size() * sizeof(E);
     return count;
   }
 
@@ -57,7 +57,7 @@ class merged_matrices {
 
   struct kept {
     matrix_view<E> w;
-    aligned_vector<E> original;
+    std::unique_ptr<E[]> original;  // not zeroed first: that would be one more pass
   };
   std::vector<kept> kept_;
 };
@@ -78,8 +78,8 @@ struct merge {
       std::span<const adapter::base_matrix<E>> base, X&& threads = X{}) {
     merged_matrices<E> done;
     const auto added = run(pool, weights, base, threads, [&](matrix_view<E> w) {
-      done.kept_.push_back({w, aligned_vector<E>(w.size())});
-      return done.kept_.back().original.data();
+      done.kept_.push_back({w, std::make_unique_for_overwrite<E[]>(w.size())});
+      return done.kept_.back().original.get();
     });
     if (added) return done;
     done.restore();
@@ -135,7 +135,8 @@ struct merge {
     const std::size_t in = at->transposed ? at->w.rows : at->w.cols;
     if (out != pool.out(site) || in != pool.in(site)) {
       const auto shape = [](std::size_t rows, std::size_t cols) {
-        return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+        std::string text("(");
+        return text.append(std::to_string(rows)).append(", ").append(std::to_string(cols)) + ")";
       };
       return error{errc::bad_shape, module + ": the adapters are for " +
                                         shape(pool.out(site), pool.in(site)) +
