@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <crayon/adapter/adapter_set.hpp>
+#include <crayon/adapter/common_info.hpp>
 #include <crayon/adapter/pool.hpp>
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
@@ -60,26 +61,18 @@ result<ingredients> from_pool(const blend_options& o) {
 
 result<ingredients> from_directories(const blend_options& o) {
   ingredients from;
+  std::vector<adapter::peft_info> infos;
   for (const auto& text : o.adapters) {
     const adapter_argument a = parse_adapter_argument(text);
     CRAYON_TRY(auto loaded, adapter::load_peft<float>(a.directory));
-    auto& info = from.info;
-    if (from.names.empty()) {
-      info.base_model = loaded.info.base_model;
-      info.base_hash = loaded.info.base_hash;
-      info.fan_in_fan_out = loaded.info.fan_in_fan_out;
-    } else if (loaded.info.base_hash != info.base_hash ||
-               loaded.info.base_model != info.base_model) {
-      return error{errc::mismatch, a.directory + ": base model \"" + loaded.info.base_model +
-                                       "\" " + loaded.info.base_hash + ", " + from.names[0] +
-                                       " has \"" + info.base_model + "\" " + info.base_hash};
-    } else if (loaded.info.fan_in_fan_out != info.fan_in_fan_out) {
-      return error{errc::mismatch, a.directory + ": fan_in_fan_out differs from " + from.names[0]};
-    }
+    infos.push_back(std::move(loaded.info));
     from.adapters.push_back(std::move(loaded.adapter));
     from.names.push_back(a.directory);
     from.weights.push_back(a.scale);
   }
+  std::vector<const adapter::peft_info*> all;
+  for (const auto& info : infos) all.push_back(&info);
+  CRAYON_TRY(from.info, adapter::common_info(all, from.names));
   return from;
 }
 
