@@ -140,9 +140,55 @@ void add_blend(CLI::App& parent, selection& chosen) {
   });
 }
 
+void add_pool_edits(CLI::App& pool, selection& chosen) {
+  const auto pool_option = [](CLI::App& c, std::string& path) {
+    c.add_option("--pool", path, "Pool file, replaced as a whole or not at all")
+        ->type_name("FILE")
+        ->required();
+  };
+  const auto spare_option = [](CLI::App& c, std::size_t& spare) {
+    c.add_option("--spare", spare,
+                 "Free slots to leave where the file has to be written anew: adapters that find "
+                 "one do not move the others")
+        ->check(CLI::Range(std::size_t{0}, std::size_t{4096}))
+        ->capture_default_str();
+  };
+  for (const bool replace : {false, true}) {
+    auto o = std::make_shared<pool_entry_options>();
+    o->replace = replace;
+    CLI::App& c =
+        *add_command(pool, chosen, replace ? "replace" : "add",
+                     replace ? "Put an adapter in the place of another, under its name"
+                             : "Put an adapter into a pool: the same sites, ranks and scales",
+                     o, run);
+    pool_option(c, o->pool);
+    c.add_option("--adapter", o->adapter, "PEFT directory")->type_name("DIR")->required();
+    auto* name = c.add_option(
+        "--name", o->name,
+        replace ? "Of the adapter that goes" : "In the pool (default: the last part of DIR)");
+    if (replace) name->required();
+    auto* samples = c.add_option("--samples", o->samples,
+                                 "JSON lines of what the adapter is for: its index vector")
+                        ->type_name("FILE");
+    auto* model = c.add_option("--model", o->model.model, "The pool's base model, for --samples")
+                      ->type_name("FILE|DIR");
+    c.add_option("--tokenizer", o->model.tokenizer, "Default: tokenizer.bin beside the model")
+        ->type_name("FILE");
+    samples->needs(model);
+    model->needs(samples);
+    spare_option(c, o->spare);
+  }
+  auto o = std::make_shared<pool_remove_options>();
+  CLI::App& c = *add_command(pool, chosen, "remove", "Take an adapter out of a pool", o, run);
+  pool_option(c, o->pool);
+  c.add_option("--name", o->name, "Of the adapter")->required();
+  spare_option(c, o->spare);
+}
+
 void add_pool(CLI::App& parent, selection& chosen) {
-  CLI::App& pool = *parent.add_subcommand("pool", "Make a pool of adapters");
+  CLI::App& pool = *parent.add_subcommand("pool", "Make a pool of adapters, or change one");
   pool.require_subcommand(1);
+  add_pool_edits(pool, chosen);
   auto o = std::make_shared<pool_options>();
   CLI::App& c = *add_command(pool, chosen, "build",
                              "Cluster samples and train one adapter per cluster, jointly", o, run);

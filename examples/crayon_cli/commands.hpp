@@ -74,6 +74,23 @@ struct pool_options {
   std::uint64_t seed = 1;
 };
 
+/// An adapter into a pool: a new one, or in the place of the one of that name.
+struct pool_entry_options {
+  model_options model;
+  std::string pool;
+  std::string adapter;
+  std::string name;     ///< empty: the last part of the adapter's path
+  std::string samples;  ///< of what the adapter is for; empty: no index vector, or the old one
+  std::size_t spare = 0;
+  bool replace = false;
+};
+
+struct pool_remove_options {
+  std::string pool;
+  std::string name;
+  std::size_t spare = 0;
+};
+
 struct customize_options {
   model_options model;
   std::string pool;
@@ -113,6 +130,8 @@ result<void> run(const logits_options& o, json& report);
 result<void> run(const perplexity_options& o, json& report);
 result<void> run(const blend_options& o, json& report);
 result<void> run(const pool_options& o, json& report);
+result<void> run(const pool_entry_options& o, json& report);
+result<void> run(const pool_remove_options& o, json& report);
 result<void> run(const customize_options& o, json& report);
 result<void> run(const ask_options& o, json& report);
 result<void> run(const serve_options& o, json& report);
