@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <crayon/adapter/mapped_pool.hpp>
+#include <crayon/blend/linear.hpp>
 
 #include "../catch.hpp"
 #include "../io/scratch.hpp"
@@ -95,6 +96,9 @@ TEST_CASE("a pool that Python wrote is read: in memory, mapped, and to the same 
   CHECK(loaded->shapes()[3].kind == site_kind::bias);
   check_factors_in(*loaded, *factors);
   check_factors_in(*mapped, *factors);
+  // It does not lie on cache lines, and has spare slots.
+  const std::vector<weighted_slot> weights{{0, 0.25F}, {2, 0.75F}};
+  CHECK(same(*blend::linear<>::blend(*mapped, weights), *blend::linear<>::blend(*loaded, weights)));
 }
 
 TEST_CASE("Python read what crayon writes") {

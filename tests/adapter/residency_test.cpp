@@ -27,11 +27,11 @@ using adapter::verification;
 
 namespace {
 
-using sites = std::vector<std::size_t>;
+using site_list = std::vector<std::size_t>;
 
 template <class R>
-sites gone_after(R& policy, std::size_t site) {
-  sites gone;
+site_list gone_after(R& policy, std::size_t site) {
+  site_list gone;
   policy.use(site, [&](std::size_t other) { gone.push_back(other); });
   return gone;
 }
@@ -87,35 +87,36 @@ const std::vector<weighted_slot> some_weights{{0, 0.5F}, {2, 0.25F}, {5, 0.25F}}
 }  // namespace
 
 TEST_CASE("the least recently used sites leave first, as many as the budget needs") {
-  const sites bytes{10, 20, 30, 5};
+  const site_list bytes{10, 20, 30, 5};
   lru policy(50);
   REQUIRE(policy.start(bytes, [](std::size_t) { return result<void>(); }));
   CHECK(gone_after(policy, 0).empty());
   CHECK(gone_after(policy, 1).empty());
   CHECK(gone_after(policy, 0).empty());
-  CHECK(gone_after(policy, 2) == sites{1});
+  CHECK(gone_after(policy, 2) == site_list{1});
   CHECK(gone_after(policy, 3).empty());
-  CHECK(gone_after(policy, 1) == sites{0, 2});
+  CHECK(gone_after(policy, 1) == site_list{0, 2});
   CHECK(gone_after(policy, 3).empty());
 }
 
 TEST_CASE("the first sites that fit are pinned, the others pass through one at a time") {
-  const sites bytes{10, 20, 30, 5, 25};
+  const site_list bytes{10, 20, 30, 5, 25};
   pinned policy(60);
-  sites kept;
+  site_list kept;
   REQUIRE(policy.start(bytes, [&](std::size_t site) {
     kept.push_back(site);
     return result<void>();
   }));
-  CHECK(kept == sites{0, 1});  // beside them the 30 of site 2 fit, beside site 2 too nothing would
+  CHECK(kept ==
+        site_list{0, 1});  // beside them the 30 of site 2 fit, beside site 2 too nothing would
   CHECK(policy.sites() == 2);
   for (int round = 0; round < 2; ++round) {
     CHECK(gone_after(policy, 0).empty());
     CHECK(gone_after(policy, 1).empty());
-    CHECK(gone_after(policy, 2) == (round == 0 ? sites{} : sites{4}));
+    CHECK(gone_after(policy, 2) == (round == 0 ? site_list{} : site_list{4}));
     CHECK(gone_after(policy, 2).empty());
-    CHECK(gone_after(policy, 3) == sites{2});
-    CHECK(gone_after(policy, 4) == sites{3});
+    CHECK(gone_after(policy, 3) == site_list{2});
+    CHECK(gone_after(policy, 4) == site_list{3});
   }
   pinned whole(90);
   REQUIRE(whole.start(bytes, [](std::size_t) { return result<void>(); }));
