@@ -2,6 +2,8 @@
 // The command line of each command. The only file that pays for CLI11, with main.cpp and the demo.
 #include "commands.hpp"
 
+#include <cmath>
+
 #include <crayon/engine/base_model.hpp>
 
 #include "add_command.hpp"
@@ -29,13 +31,32 @@ void add_adapter_option(CLI::App& command, std::vector<std::string>& adapters) {
 
 namespace {
 
+/// A finite number above 0, or of 0 or more. CLI11's own checks let NaN through, and name the
+/// largest double where there is no upper bound.
+CLI::Validator finite_number(bool above_zero) {
+  return CLI::Validator(
+      [above_zero](std::string& text) {
+        double value = 0;
+        const bool good = CLI::detail::lexical_cast(text, value) && std::isfinite(value) &&
+                          (above_zero ? value > 0 : value >= 0);
+        return good ? std::string()
+                    : text + " is not a number " + (above_zero ? "above 0" : "of 0 or more");
+      },
+      above_zero ? "POSITIVE" : "NONNEGATIVE");
+}
+
+/// CLI11 reads "-1" as the largest count there is.
+CLI::Validator count() {
+  return CLI::Range(std::size_t{0}, std::size_t{1} << 30);
+}
+
 void add_context_option(CLI::App& command, std::size_t& context) {
   command
       .add_option("--context", context,
                   "Tokens that prompt and answer have room for (default: the model's context, at "
                   "most " +
                       std::to_string(engine::default_context) + ")")
-      ->check(CLI::PositiveNumber);
+      ->check(finite_number(true));
 }
 
 void add_info(CLI::App& parent, selection& chosen) {
@@ -54,14 +75,17 @@ void add_generate(CLI::App& parent, selection& chosen) {
   add_model_options(c, o->model, true);
   add_adapter_option(c, o->adapters);
   c.add_option("--prompt,-p", o->prompt, "Text to continue")->required();
-  c.add_option("--tokens,-n", o->tokens, "Tokens to draw at most")->capture_default_str();
+  c.add_option("--tokens,-n", o->tokens, "Tokens to draw at most")
+      ->check(count())
+      ->capture_default_str();
   c.add_option("--temperature,-t", o->sampling.temperature, "0 takes the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(finite_number(false))
       ->capture_default_str();
   c.add_option("--top-k", o->sampling.top_k, "Only the K likeliest tokens; 0: all")
+      ->check(count())
       ->capture_default_str();
   c.add_option("--top-p", o->sampling.top_p, "Only the likeliest tokens up to this probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(CLI::Range(0.0, 1.0) & finite_number(false))
       ->capture_default_str();
   c.add_option("--seed,-s", o->seed, "Of the random draws")->capture_default_str();
 }
@@ -73,6 +97,9 @@ void add_logits(CLI::App& parent, selection& chosen) {
   add_adapter_option(c, o->adapters);
   c.add_option("--ids", o->ids, "Token ids, separated by commas")
       ->type_name("ID,ID,...")
+      ->check([](const std::string& id) {
+        return id.empty() ? std::string("an id is missing") : std::string();
+      })
       ->delimiter(',')
       ->required();
   c.add_option("--out,-o", o->out, "safetensors file; tensor \"logits\", F32 [tokens, vocabulary]")
@@ -87,7 +114,8 @@ void add_perplexity(CLI::App& parent, selection& chosen) {
   add_model_options(c, o->model, true);
   add_adapter_option(c, o->adapters);
   c.add_option("--text", o->text, "Text file")->type_name("FILE")->required();
-  c.add_option("--context", o->context, "Tokens per window (default: the model's context)");
+  c.add_option("--context", o->context, "Tokens per window (default: the model's context)")
+      ->check(count());
 }
 
 void add_blend(CLI::App& parent, selection& chosen) {
@@ -120,7 +148,7 @@ void add_blend(CLI::App& parent, selection& chosen) {
                    ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
   c.add_option("--error", o->error,
                "recompress: the smallest ranks with this relative error over all sites")
-      ->check(CLI::PositiveNumber)
+      ->check(finite_number(true))
       ->excludes(rank);
   c.add_option("--density", o->density, "Share of the values that sparse policies keep")
       ->check(CLI::Range(0.0, 1.0))
@@ -185,10 +213,103 @@ void add_pool_edits(CLI::App& pool, selection& chosen) {
   spare_option(c, o->spare);
 }
 
+/// What index vectors are made from, for the commands that make some.
+void add_index_options(CLI::App& c, embedding_options& o) {
+  c.add_option("--embedding", o.embedding, "What stands for a sample")
+      ->check(CLI::IsMember({"error_pooling", "mean_pooling", "last_token"}))
+      ->capture_default_str();
+  c.add_option("--space", o.space,
+               "Where samples are compared: discriminant keeps the adapters apart, pca and zca "
+               "whiten, centre subtracts the mean")
+      ->check(CLI::IsMember({"discriminant", "pca", "zca", "centre"}))
+      ->capture_default_str();
+  c.add_option("--directions", o.directions, "Of pca and zca (default: all)");
+  c.add_option("--shrinkage", o.shrinkage, "Of the covariance, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  c.add_option("--centroids", o.centroids, "Of each adapter's samples")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 10))
+      ->capture_default_str();
+}
+
+void add_pool_import(CLI::App& pool, selection& chosen) {
+  auto o = std::make_shared<pool_import_options>();
+  CLI::App& c = *add_command(pool, chosen, "import",
+                             "Existing PEFT adapters of one model become a pool", o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--adapter", o->adapters, "PEFT adapter; repeat")
+      ->type_name("DIR")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->required();
+  c.add_option("--samples", o->samples,
+               "JSON lines that an adapter is for; one file per adapter, in their order. Without "
+               "any, the index vectors come from the weights (arrow)")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  c.add_option("--out,-o", o->out, "Pool file to write")->type_name("FILE")->required();
+  add_index_options(c, o->index);
+  c.add_option("--layer", o->index.layer,
+               "Blocks that the states have been through (default: all)");
+  c.add_option("--matcher", o->matcher, "Similarities -> weights")
+      ->check(CLI::IsMember({"cosine_softmax", "centroid"}))
+      ->capture_default_str();
+  c.add_option("--tau", o->tau, "Temperature of the similarities")->capture_default_str();
+  c.add_option("--top-k", o->top_k, "Adapters that a blend keeps at most (default: all)");
+  c.add_option("--spare", o->spare, "Free slots for adapters to come")->capture_default_str();
+  c.add_flag("--align", o->align,
+             "Bring the factors into one gauge, for factor-wise blending, and show what it does");
+  c.footer(
+      "Adapters may differ in ranks, scales and target modules: each is padded with zeros to the\n"
+      "largest rank at every site that any of them has, and its change of the model stays.");
+}
+
+void add_pool_tune(CLI::App& pool, selection& chosen) {
+  auto o = std::make_shared<pool_tune_options>();
+  CLI::App& c =
+      *add_command(pool, chosen, "tune", "Choose tau, top-k and layer on validation data", o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--pool", o->pool, "Pool file")->type_name("FILE")->required();
+  c.add_option("--data", o->data,
+               "JSON lines that no adapter was trained on; simulated users bring some of one to "
+               "three tasks, and are measured on others")
+      ->type_name("FILE")
+      ->required();
+  c.add_option("--tau", o->taus, "Temperatures to try")
+      ->type_name("T,T,...")
+      ->delimiter(',')
+      ->capture_default_str();
+  c.add_option("--top-k", o->top_ks, "Numbers of adapters to try, besides all, at the best tau")
+      ->type_name("K,K,...")
+      ->delimiter(',')
+      ->capture_default_str();
+  c.add_option("--layer", o->layers, "Layers to try (0: the last); needs --samples")
+      ->type_name("L,L,...")
+      ->delimiter(',');
+  c.add_option("--samples", o->samples,
+               "JSON lines that an adapter is for; one file per adapter, in the pool's order: the "
+               "index vectors are made again")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_index_options(c, o->index);
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 16);
+  c.add_option("--users", o->users, "Simulated users")->check(positive)->capture_default_str();
+  c.add_option("--per-user", o->per_user, "Samples of each")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--seed", o->seed, "Of the users")->capture_default_str();
+  c.add_option("--out,-o", o->out, "Pool file to write with the best choice (default: none)")
+      ->type_name("FILE");
+}
+
 void add_pool(CLI::App& parent, selection& chosen) {
   CLI::App& pool = *parent.add_subcommand("pool", "Make a pool of adapters, or change one");
   pool.require_subcommand(1);
   add_pool_edits(pool, chosen);
+  add_pool_import(pool, chosen);
+  add_pool_tune(pool, chosen);
   auto o = std::make_shared<pool_options>();
   CLI::App& c = *add_command(pool, chosen, "build",
                              "Cluster samples and train one adapter per cluster, jointly", o, run);
@@ -203,11 +324,12 @@ void add_pool(CLI::App& parent, selection& chosen) {
       ->capture_default_str();
   c.add_option("--rank", o->rank, "Of each adapter")->check(positive)->capture_default_str();
   c.add_option("--alpha", o->alpha, "Scale is alpha / rank (default: twice the rank)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(finite_number(false));
   c.add_option("--tau", o->tau, "Temperature of the similarities")->capture_default_str();
   c.add_option("--steps", o->steps, "Of joint training")->check(positive)->capture_default_str();
   c.add_option("--shared-steps", o->shared_steps,
-               "Of the adapter that all start from (default: a quarter of the steps)");
+               "Of the adapter that all start from (default: a quarter of the steps)")
+      ->check(count());
   c.add_option("--users", o->users, "Simulated users per step")
       ->check(positive)
       ->capture_default_str();
@@ -215,7 +337,7 @@ void add_pool(CLI::App& parent, selection& chosen) {
       ->check(positive)
       ->capture_default_str();
   c.add_option("--rate", o->rate, "Peak learning rate")
-      ->check(CLI::PositiveNumber)
+      ->check(finite_number(true))
       ->capture_default_str();
   c.add_option("--seed", o->seed, "Of everything random")->capture_default_str();
 }
@@ -231,6 +353,14 @@ void add_customize(CLI::App& parent, selection& chosen) {
       ->type_name("FILE")
       ->required();
   c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
+  c.add_option("--search", o->search,
+               "Refine the weights on the samples themselves, with so many evaluations at most "
+               "(default: no search)")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+  c.add_option("--l1", o->search_l1, "Of the search: how dear the magnitude of a weight is")
+      ->check(CLI::Range(0.0, 1e3))
+      ->capture_default_str();
+  c.add_option("--seed", o->seed, "Of the search")->capture_default_str();
   c.add_option("--policy", o->policy, "Another blend than the one the pool was trained with")
       ->check(CLI::IsMember({"concat", "linear"}));
 }
@@ -256,11 +386,12 @@ void add_ask(CLI::App& parent, selection& chosen) {
       ->required();
   c.add_option("--server-model", o->server_model, "The model's name there");
   c.add_option("--deadline", o->deadline_ms, "Milliseconds the server may take")
-      ->check(CLI::PositiveNumber)
+      ->check(finite_number(true))
       ->capture_default_str();
   c.add_flag("--no-fallback", o->no_fallback,
              "A failure of the server is an error, not an answer of the device");
   c.add_option("--tokens,-n", o->generation.max_tokens, "Tokens of the answer at most")
+      ->check(count())
       ->capture_default_str();
   add_context_option(c, o->context);
   c.add_option("prompt", o->prompt, "What to ask")->type_name("PROMPT")->required();

@@ -13,6 +13,7 @@
 #include <crayon/model/sampler.hpp>
 
 #include "cli.hpp"
+#include "embedding_options.hpp"
 
 namespace crayon::cli {
 
@@ -91,11 +92,44 @@ struct pool_remove_options {
   std::size_t spare = 0;
 };
 
+/// Existing adapters of one base model become a pool.
+struct pool_import_options {
+  model_options model;
+  std::vector<std::string> adapters;
+  std::vector<std::string> samples;  ///< one file per adapter, or none
+  std::string out;
+  embedding_options index;
+  std::string matcher = "cosine_softmax";
+  float tau = 0.1F;
+  std::size_t top_k = 0;  ///< 0: all
+  std::size_t spare = 0;
+  bool align = false;
+};
+
+/// tau, top_k and layer chosen on validation data.
+struct pool_tune_options {
+  model_options model;
+  std::string pool;
+  std::string data;
+  std::vector<std::string> samples;  ///< one file per adapter, or none
+  embedding_options index;
+  std::vector<float> taus{0.02F, 0.05F, 0.1F, 0.2F, 0.5F};
+  std::vector<std::size_t> top_ks{1, 2, 4, 8};
+  std::vector<std::size_t> layers;
+  std::size_t users = 20;
+  std::size_t per_user = 8;
+  std::uint64_t seed = 1;
+  std::string out;  ///< empty: nothing is written
+};
+
 struct customize_options {
   model_options model;
   std::string pool;
   std::string samples;
   std::string out;
+  std::size_t search = 0;  ///< evaluations of the few-shot search; 0: none
+  float search_l1 = 0.05F;
+  std::uint64_t seed = 1;
   std::string policy;  ///< empty: the one the pool was trained with
 };
 
@@ -132,6 +166,8 @@ result<void> run(const blend_options& o, json& report);
 result<void> run(const pool_options& o, json& report);
 result<void> run(const pool_entry_options& o, json& report);
 result<void> run(const pool_remove_options& o, json& report);
+result<void> run(const pool_import_options& o, json& report);
+result<void> run(const pool_tune_options& o, json& report);
 result<void> run(const customize_options& o, json& report);
 result<void> run(const ask_options& o, json& report);
 result<void> run(const serve_options& o, json& report);

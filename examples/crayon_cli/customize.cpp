@@ -1,54 +1,20 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <cstdio>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
 #include <crayon/blend/weights.hpp>
-#include <crayon/engine/pool_checks.hpp>
-#include <crayon/match/cosine_softmax.hpp>
-#include <crayon/match/embedding.hpp>
-#include <crayon/match/index_space.hpp>
+#include <crayon/engine/few_shot_search.hpp>
 
 #include "commands.hpp"
-#include "encoded.hpp"
+#include "matching.hpp"
 
 namespace crayon::cli {
-namespace {
-
-template <class Pooling>
-struct config_with : config {
-  using embedding = Pooling;
-};
-
-/// Weights over the pool, with the embedding policy that it was made with.
-template <class Pooling>
-result<std::vector<float>> match_samples(const customize_options& o, const weights& model,
-                                         const std::string& hash, const adapter::pool<float>& pool,
-                                         std::span<const engine::encoded_sample> samples,
-                                         thread_pool& threads) {
-  engine::pool_overrides overrides;
-  overrides.blend = true;  // `--policy` names it
-  const std::size_t length = Pooling::size(model.config().dim);
-  if (const auto fits = engine::check_pool<config_with<Pooling>>(pool, hash, length, overrides);
-      !fits) {
-    return error{fits.error().code, o.pool + ": " + fits.error().text};
-  }
-  CRAYON_TRY(const auto match, match::cosine_softmax::with_tau(pool.info().tau));
-  const std::vector<float> rows = embed_samples<Pooling>(model, samples, threads);
-  const match::index_space space{pool.info().centre, pool.info().projection};
-  const std::size_t width = pool.index().cols;
-  std::vector<float> placed(samples.size() * width);
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    space.place(std::span(rows).subspan(i * length, length),
-                std::span(placed).subspan(i * width, width));
-  }
-  return match.weights(pool.index(),
-                       matrix_view<const float>(placed.data(), samples.size(), width));
-}
-
-}  // namespace
-
 result<void> run(const customize_options& o, json& report) {
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
@@ -59,14 +25,32 @@ result<void> run(const customize_options& o, json& report) {
   const std::string hash = model.hash();
   thread_pool threads;
   const stopwatch embedding;
-  CRAYON_TRY(const auto weights_of_user,
-             pool.info().embedding == match::error_pooling::name()
-                 ? match_samples<match::error_pooling>(o, model, hash, pool, encoded, threads)
-                 : match_samples<match::mean_pooling>(o, model, hash, pool, encoded, threads));
+  auto matched = match_samples(pool, model, hash, encoded, threads);
+  if (!matched) return error{matched.error().code, o.pool + ": " + matched.error().text};
+  std::vector<float> weights_of_user = *std::move(matched);
   const double embed_seconds = embedding.seconds();
 
+  if (o.search > 0) {
+    match::search_options search;
+    search.evaluations = o.search;
+    search.l1 = o.search_l1;
+    search.seed = o.seed;
+    const stopwatch searching;
+    CRAYON_TRY(auto found, (engine::few_shot_search<backend, blend::concat>(
+                               model, pool, std::span<const engine::encoded_sample>(encoded),
+                               std::span<const float>(weights_of_user), search, threads)));
+    std::printf("search: loss %.4f -> %.4f in %zu evaluations, %.2f s\n", found.start_loss,
+                found.loss, found.evaluations, searching.seconds());
+    report["search"] = {{"start_loss", found.start_loss},
+                        {"loss", found.loss},
+                        {"evaluations", found.evaluations},
+                        {"seconds", searching.seconds()},
+                        {"start_weights", weights_of_user}};
+    weights_of_user = std::move(found.weights);
+  }
+
   const stopwatch blending;
-  const auto slots = blend::slots_of(weights_of_user);
+  const auto slots = blend::slots_of(weights_of_user, blend::negligible);
   const std::string policy =
       o.policy.empty() ? (pool.info().blend == "linear" ? "linear" : "concat") : o.policy;
   adapter::lora_adapter<float> made;
@@ -83,7 +67,8 @@ result<void> run(const customize_options& o, json& report) {
   CRAYON_CHECK(adapter::save_peft(o.out, made, info));
 
   for (std::size_t i = 0; i < weights_of_user.size(); ++i) {
-    const auto bar = static_cast<std::size_t>(40 * weights_of_user[i] + 0.5F);
+    const float share = std::clamp(weights_of_user[i], 0.0F, 1.0F);  // a search may go beyond
+    const auto bar = static_cast<std::size_t>(40 * share + 0.5F);
     std::printf("%-16s %5.1f %% %s\n", pool.info().names[i].c_str(),
                 100 * double{weights_of_user[i]}, std::string(bar, '#').c_str());
   }

@@ -22,16 +22,17 @@ namespace crayon::cli {
     const model::llama_config& config, const std::string& path);
 
 /// (samples, Pooling::size(dim)): what an embedding policy says of each sample, by the model
-/// without an adapter.
+/// without an adapter, of the states after so many blocks (0: all).
 template <class Pooling>
 [[nodiscard]] std::vector<float> embed_samples(const weights& model,
                                                std::span<const engine::encoded_sample> samples,
-                                               thread_pool& threads) {
+                                               thread_pool& threads, std::size_t layer = 0) {
   const std::size_t width = Pooling::size(model.config().dim);
   std::vector<float> rows(samples.size() * width);
   std::size_t longest = 1;
   for (const auto& one : samples) longest = std::max(longest, one.ids.size());
   session s(model, longest);
+  s.use_layers(layer);
   progress_bar bar("embedding");
   for (std::size_t i = 0; i < samples.size(); ++i) {
     match::embed<Pooling>(s, samples[i].ids, samples[i].prompt_tokens,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cmath>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -6,43 +7,18 @@
 #include <vector>
 
 #include <crayon/adapter/pool_edit.hpp>
-#include <crayon/engine/pool_checks.hpp>
-#include <crayon/match/embedding.hpp>
 #include <crayon/match/index_space.hpp>
 
 #include "commands.hpp"
-#include "encoded.hpp"
+#include "matching.hpp"
 
 namespace crayon::cli {
 namespace {
 
 /// The index vector of an adapter: the mean direction of its samples in the pool's index space.
-template <class Pooling>
-result<std::vector<float>> index_of(const adapter::pool_contents& pool, const weights& model,
-                                    std::span<const engine::encoded_sample> samples) {
-  const std::size_t length = Pooling::size(model.config().dim), width = pool.index().cols;
-  const auto& info = pool.info();
-  const std::size_t made_for = info.projection.empty() ? width : info.centre.size();
-  if (made_for != length) {
-    return error{errc::bad_shape, pool.path() + ": index vectors for embeddings of length " +
-                                      std::to_string(made_for) + ", the model's have " +
-                                      std::to_string(length)};
-  }
-  thread_pool threads;
-  const std::vector<float> rows = embed_samples<Pooling>(model, samples, threads);
-  const match::index_space space{info.centre, info.projection};
-  std::vector<float> placed(samples.size() * width);
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    space.place(std::span(rows).subspan(i * length, length),
-                std::span(placed).subspan(i * width, width));
-  }
-  const std::vector<std::size_t> one_group(samples.size(), 0);
-  return match::centroids({placed.data(), samples.size(), width}, one_group, 1);
-}
-
 /// Empty without samples.
-result<std::vector<float>> index_of(const adapter::pool_contents& pool,
-                                    const pool_entry_options& o) {
+result<std::vector<float>> samples_index(const adapter::pool_contents& pool,
+                                         const pool_entry_options& o) {
   if (o.samples.empty()) return std::vector<float>();
   CRAYON_TRY(const weights model, load_model(o.model.model));
   const auto& info = pool.info();
@@ -50,18 +26,28 @@ result<std::vector<float>> index_of(const adapter::pool_contents& pool,
     return error{errc::mismatch, pool.path() + ": made for the base model " + info.base_hash +
                                      ", " + o.model.model + " is " + hash};
   }
+  if (info.matcher == "arrow" || info.centroids != 1) {
+    return error{errc::unsupported,
+                 pool.path() + ": " +
+                     (info.matcher == "arrow" ? "its index is made from the weights"
+                                              : "its index has " + std::to_string(info.centroids) +
+                                                    " centroids of each adapter") +
+                     "; import the adapters again to add one"};
+  }
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto samples, read_samples(o.samples));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.samples));
-  if (info.embedding == match::error_pooling::name()) {
-    return index_of<match::error_pooling>(pool, model, encoded);
+  thread_pool threads;
+  auto placed = place_samples_of(info, model, encoded, threads);
+  if (!placed) return error{placed.error().code, pool.path() + ": " + placed.error().text};
+  const std::size_t width = placed->size() / samples.size();
+  if (width != pool.index().cols) {
+    return error{errc::bad_shape, pool.path() + ": index vectors for embeddings of length " +
+                                      std::to_string(pool.index().cols) + ", the model's have " +
+                                      std::to_string(width)};
   }
-  if (info.embedding == match::mean_pooling::name()) {
-    return index_of<match::mean_pooling>(pool, model, encoded);
-  }
-  return error{errc::unsupported, pool.path() + ": index vectors of the embedding \"" +
-                                      info.embedding + "\", known are error_pooling and " +
-                                      "mean_pooling"};
+  const std::vector<std::size_t> one_group(samples.size(), 0);
+  return match::centroids({placed->data(), samples.size(), width}, one_group, 1);
 }
 
 template <element E>
@@ -108,7 +94,7 @@ result<void> run(const pool_entry_options& o, json& report) {
     if (!o.samples.empty() && pool.index().cols == 0) {
       return error{errc::bad_value, o.pool + ": has no index vectors, --samples are of no use"};
     }
-    CRAYON_TRY(const auto index, index_of(pool, o));
+    CRAYON_TRY(const auto index, samples_index(pool, o));
     switch (pool.type()) {
       case dtype::f32:
         CRAYON_CHECK(put_in<float>(pool, o, name, index));

@@ -50,13 +50,18 @@ concept engine_config =
 
 static_assert(engine_config<default_config>);
 
-/// The bundle's matcher, at the temperature that the pool was made for where it has one.
+/// The bundle's matcher, at the temperature (and the k) that the pool was made for where it has
+/// one. A pool that does not name a k leaves the matcher's own.
 template <engine_config Config, class Pool>
 [[nodiscard]] result<typename Config::matcher> matcher_of(const Pool& pool) {
-  if constexpr (requires { Config::matcher::with_tau(pool.info().tau); }) {
-    return Config::matcher::with_tau(pool.info().tau);
+  using M = typename Config::matcher;
+  if constexpr (requires { M::with(pool.info().tau, pool.info().top_k); }) {
+    const std::size_t k = pool.info().top_k;
+    return M::with(pool.info().tau, k == 0 ? M{}.k : k);
+  } else if constexpr (requires { M::with_tau(pool.info().tau); }) {
+    return M::with_tau(pool.info().tau);
   } else {
-    return typename Config::matcher{};
+    return M{};
   }
 }
 

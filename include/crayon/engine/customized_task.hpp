@@ -18,14 +18,25 @@ namespace crayon::engine {
 template <class Config>
 struct customized_task {
   typename Config::matcher matcher;
-  std::vector<float> index;  ///< (N, d)
+  std::size_t adapters = 0;
+  std::vector<float> index;  ///< (N, c d), c centroids of each adapter
   match::index_space space;
+  std::size_t layer = 0;  ///< blocks that the embedded states have been through; 0: all
   typename Config::scope_distance distance;
+
+  /// What embedding and matching need of a pool.
+  template <class Pool>
+  void remember(const Pool& pool) {
+    adapters = pool.size();
+    index.assign(pool.index().data, pool.index().data + pool.index().size());
+    space = {pool.info().centre, pool.info().projection};
+    layer = pool.info().layer;
+  }
 
   /// Embeddings (S, d) -> N weights; refers to this task.
   [[nodiscard]] auto weights_of() const {
     return [this](matrix_view<const float> rows) {
-      return matcher.weights({index.data(), index.size() / rows.cols, rows.cols}, rows);
+      return matcher.weights({index.data(), adapters, index.size() / adapters}, rows);
     };
   }
 
@@ -39,7 +50,10 @@ struct customized_task {
     using embedding = typename Config::embedding;
     std::vector<float> all(embedding::size(dim)), first(embedding::size(dim));
     embedding of_all(prompt_tokens, all), of_prompt(prompt_tokens, first);
+    session.reset();
+    session.use_layers(layer);
     match::pool_states(session, ids, prompt_tokens, of_all, &of_prompt, model::no_delta{}, threads);
+    session.use_layers(0);
     if (!whole.empty()) space.place(all, whole);
     space.place(first, embedding::known(dim, prompt_tokens), prompt);
   }

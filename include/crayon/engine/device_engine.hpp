@@ -93,12 +93,12 @@ class device_engine {
     const auto start = clock::now();
     if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
     CRAYON_TRY(auto policy, matcher_of<Config>(pool));
-    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, embedding_size(*base_), overrides));
-    const std::size_t dim = pool.index().cols;
+    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, embedding_size(*base_),
+                                    base_->weights.config().layers, overrides));
+    const std::size_t dim = pool.index().cols / pool.info().centroids;
     auto task = std::make_shared<customized_task<Config>>();
     task->matcher = std::move(policy);
-    task->index.assign(pool.index().data, pool.index().data + pool.index().size());
-    task->space = {pool.info().centre, pool.info().projection};
+    task->remember(pool);
     std::vector<float> whole(samples.size() * dim), prompts(samples.size() * dim);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const encoded_sample one = encode_sample(base_->tokens, samples[i]);

@@ -28,10 +28,11 @@ struct pool_overrides {
 }
 
 /// A pool of another base model, another embedding, matcher or blend is refused; what the pool does
-/// not record is not checked. `dim`: length of this engine's embeddings.
+/// not record is not checked. `dim`: length of this engine's embeddings; `layers`: the model's
+/// blocks.
 template <class Config, adapter_pool Pool>
 [[nodiscard]] result<void> check_pool(const Pool& pool, std::string_view base_hash, std::size_t dim,
-                                      const pool_overrides& overrides) {
+                                      std::size_t layers, const pool_overrides& overrides) {
   const auto& info = pool.info();
   const auto refuse = [](std::string_view what, std::string_view made, std::string_view used) {
     std::string text = "the pool was made with the ";
@@ -51,7 +52,13 @@ template <class Config, adapter_pool Pool>
   if (!overrides.blend && !info.blend.empty() && !same_blend(info.blend, Config::blend::name())) {
     return refuse("blend", info.blend, Config::blend::name());
   }
-  const std::size_t made_for = info.projection.empty() ? pool.index().cols : info.centre.size();
+  if (info.layer > layers) {
+    return error{errc::mismatch, "the pool's embeddings are of layer " +
+                                     std::to_string(info.layer) + ", this model has " +
+                                     std::to_string(layers)};
+  }
+  const std::size_t made_for =
+      info.projection.empty() ? pool.index().cols / info.centroids : info.centre.size();
   if (made_for != dim) {
     return error{errc::bad_shape, "the pool's index vectors are for embeddings of length " +
                                       std::to_string(made_for) + ", this engine's embeddings " +

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Embedding, index spaces and matchers by the names that a pool file has for them.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <crayon/adapter/pool.hpp>
+#include <crayon/match/index_space.hpp>
+
+#include "embedding_options.hpp"
+#include "encoded.hpp"
+
+namespace crayon::cli {
+
+/// (samples, elements of an embedding), and how many parts an embedding has.
+struct embedded {
+  std::vector<float> rows;
+  std::size_t width = 0;
+  std::size_t parts = 1;
+
+  [[nodiscard]] matrix_view<const float> view() const noexcept {
+    return {rows.data(), width == 0 ? 0 : rows.size() / width, width};
+  }
+};
+
+/// Errors: a name that is no embedding policy, a layer that the model does not have.
+[[nodiscard]] result<embedded> embed_by_name(const std::string& name, std::size_t layer,
+                                             const weights& model,
+                                             std::span<const engine::encoded_sample> samples,
+                                             thread_pool& threads);
+
+/// The index of a pool whose adapter i is for the samples with group[i].
+struct placed_index {
+  match::index_space space;
+  std::vector<float> index;   ///< (adapters, centroids * width)
+  std::vector<float> places;  ///< (samples, width)
+  std::size_t width = 0;
+};
+[[nodiscard]] result<placed_index> make_index(const embedded& samples,
+                                              std::span<const std::size_t> group,
+                                              std::size_t adapters,
+                                              const embedding_options& options);
+
+/// Places (samples, width) and an index -> one weight per adapter, by `info.matcher` with its tau
+/// and top_k. No name: cosine_softmax.
+[[nodiscard]] result<std::vector<float>> match_by_name(const adapter::pool_info& info,
+                                                       matrix_view<const float> index,
+                                                       matrix_view<const float> places);
+
+/// One weight per adapter of a pool from samples, with the embedding and the matcher that the pool
+/// was made with. Errors: a pool of another base model, samples that do not fit.
+[[nodiscard]] result<std::vector<float>> match_samples(
+    const adapter::pool<float>& pool, const weights& model, const std::string& hash,
+    std::span<const engine::encoded_sample> samples, thread_pool& threads);
+
+/// A pool's embeddings of samples in its index space, (samples, width).
+[[nodiscard]] result<std::vector<float>> place_samples_of(
+    const adapter::pool_info& info, const weights& model,
+    std::span<const engine::encoded_sample> samples, thread_pool& threads);
+
+}  // namespace crayon::cli

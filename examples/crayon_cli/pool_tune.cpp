@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/core/rng.hpp>
+#include <crayon/engine/completion_loss.hpp>
+
+#include "commands.hpp"
+#include "matching.hpp"
+#include "users.hpp"
+
+namespace crayon::cli {
+namespace {
+
+/// One simulated user: what is matched, and what the adapter is then measured on.
+struct tuning_user {
+  std::vector<std::size_t> own;
+  std::vector<std::size_t> held_out;
+};
+
+/// One choice, and the loss of its blended adapters: nats per token, the mean over users.
+struct tuning_point {
+  std::size_t layer = 0, top_k = 0;
+  float tau = 0;
+  double loss = 0;
+  double deviation = 0;  ///< standard error of the mean
+};
+
+/// Losses of users whose weights over the pool are given.
+class user_losses {
+ public:
+  user_losses(const weights& model, const adapter::pool<float>& pool,
+              std::span<const engine::encoded_sample> samples, std::span<const tuning_user> users,
+              thread_pool& threads)
+      : model_(model),
+        pool_(pool),
+        samples_(samples),
+        users_(users),
+        threads_(threads),
+        session_(model, longest(samples)) {}
+
+  /// `weights_of(user)` -> result<weights>; empty weights: no adapter.
+  template <class WeightsOf>
+  [[nodiscard]] result<tuning_point> measure(WeightsOf&& weights_of) {
+    double sum = 0, squares = 0;
+    for (const auto& user : users_) {
+      CRAYON_TRY(const std::vector<float> w, weights_of(user));
+      CRAYON_TRY(const double loss, loss_of(user, w));
+      sum += loss;
+      squares += loss * loss;
+    }
+    const double n = static_cast<double>(users_.size());
+    tuning_point point;
+    point.loss = sum / n;
+    const double variance = std::max(0.0, squares / n - point.loss * point.loss);
+    point.deviation = n > 1 ? std::sqrt(variance / (n - 1)) : 0;
+    return point;
+  }
+
+ private:
+  static std::size_t longest(std::span<const engine::encoded_sample> samples) {
+    std::size_t most = 1;
+    for (const auto& one : samples) most = std::max(most, one.ids.size());
+    return most;
+  }
+
+  result<double> loss_of(const tuning_user& user, const std::vector<float>& w) {
+    cli::delta with(model_.config());
+    adapter::lora_adapter<float> made;
+    if (!w.empty()) {
+      CRAYON_TRY(made, blend::concat::blend(pool_, blend::slots_of(w, blend::negligible)));
+      CRAYON_CHECK(with.append(made));
+    }
+    engine::loss_sum sum;
+    for (const std::size_t i : user.held_out) {
+      sum += engine::completion_loss(session_, samples_[i], with, threads_);
+    }
+    return sum.mean();
+  }
+
+  const weights& model_;
+  const adapter::pool<float>& pool_;
+  std::span<const engine::encoded_sample> samples_;
+  std::span<const tuning_user> users_;
+  thread_pool& threads_;
+  session session_;
+};
+
+std::vector<tuning_user> draw_users(const pool_tune_options& o, const user_source& source) {
+  rng random(o.seed);
+  std::vector<tuning_user> users(o.users);
+  for (auto& user : users) {
+    // A sample is either the user's own or held out, however often it is drawn.
+    for (const std::size_t i : source.draw(2 * o.per_user, random)) {
+      const bool seen = std::count(user.own.begin(), user.own.end(), i) > 0;
+      if (user.own.size() < o.per_user || seen) {
+        if (!seen) user.own.push_back(i);
+      } else {
+        user.held_out.push_back(i);
+      }
+    }
+  }
+  std::erase_if(users, [](const tuning_user& u) { return u.held_out.empty(); });
+  return users;
+}
+
+json json_of(const tuning_point& p) {
+  return {{"layer", p.layer},
+          {"tau", p.tau},
+          {"top_k", p.top_k},
+          {"loss", p.loss},
+          {"standard_error", p.deviation}};
+}
+
+}  // namespace
+
+result<void> run(const pool_tune_options& o, json& report) {
+  for (const float tau : o.taus) {
+    if (!(tau > 0) || !std::isfinite(tau)) {
+      return error{errc::bad_value, "tau is " + std::to_string(tau) + ", needs a positive number"};
+    }
+  }
+  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  const std::string hash = model.hash();
+  if (!pool.info().base_hash.empty() && pool.info().base_hash != hash) {
+    return error{errc::mismatch, o.pool + ": the pool was made with the base model " +
+                                     pool.info().base_hash + ", this model has " + hash};
+  }
+  const bool retrains_index = !o.samples.empty();
+  if (retrains_index && o.samples.size() != pool.size()) {
+    return error{errc::bad_value, std::to_string(o.samples.size()) + " files of samples, " +
+                                      o.pool + " has " + std::to_string(pool.size()) +
+                                      " adapters: one each, in the pool's order, or none"};
+  }
+  if (!retrains_index && !o.layers.empty()) {
+    return error{errc::bad_value,
+                 "--layer moves the index vectors: it needs --samples, one file per adapter"};
+  }
+  if (!retrains_index && (pool.index().cols == 0 || pool.info().matcher == "arrow")) {
+    return error{errc::bad_value,
+                 o.pool +
+                     ": has no index vectors of texts; --samples, one file per adapter, give "
+                     "it some"};
+  }
+  CRAYON_TRY(const auto samples, read_samples(o.data));
+  CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.data));
+  const std::vector<std::size_t> one_cluster(samples.size());
+  const auto users = draw_users(o, user_source(samples, one_cluster));
+  if (users.empty()) {
+    return error{errc::bad_value, o.data + ": " + std::to_string(samples.size()) +
+                                      " samples are too few to hold some out"};
+  }
+
+  const stopwatch watch;
+  thread_pool threads;
+  user_losses losses(model, pool, encoded, users, threads);
+  CRAYON_TRY(const auto base, losses.measure([](const tuning_user&) -> result<std::vector<float>> {
+    return std::vector<float>();
+  }));
+  CRAYON_TRY(const auto uniform,
+             losses.measure([&](const tuning_user&) -> result<std::vector<float>> {
+               return std::vector<float>(pool.size(), 1.0F / static_cast<float>(pool.size()));
+             }));
+  std::printf("%zu users, %zu samples each; loss of held-out completions, nats per token\n",
+              users.size(), o.per_user);
+  std::printf("%8s %8s %8s %10s\n", "layer", "tau", "top_k", "loss");
+  std::printf("%26s %10.4f +- %.4f\n", "no adapter", base.loss, base.deviation);
+  std::printf("%26s %10.4f +- %.4f\n", "uniform", uniform.loss, uniform.deviation);
+
+  std::vector<engine::encoded_sample> texts;
+  std::vector<std::size_t> owner;
+  for (std::size_t k = 0; k < o.samples.size(); ++k) {
+    CRAYON_TRY(const auto own, read_samples(o.samples[k]));
+    CRAYON_TRY(auto ids, encode_samples(own, tokens, model.config(), o.samples[k]));
+    owner.insert(owner.end(), ids.size(), k);
+    std::move(ids.begin(), ids.end(), std::back_inserter(texts));
+  }
+  const auto layers = o.layers.empty() ? std::vector<std::size_t>{pool.info().layer} : o.layers;
+  std::vector<tuning_point> curve;
+  tuning_point best;
+  best.loss = INFINITY;
+  adapter::pool_info best_info;
+  std::vector<float> best_index;
+  for (const std::size_t layer : layers) {
+    adapter::pool_info info = pool.info();
+    info.matcher = "top_k";
+    std::vector<float> index(pool.index().data, pool.index().data + pool.index().size());
+    if (retrains_index) {
+      embedding_options how = o.index;
+      how.layer = layer;
+      CRAYON_TRY(const auto rows, embed_by_name(how.embedding, layer, model, texts, threads));
+      CRAYON_TRY(auto made, make_index(rows, owner, pool.size(), how));
+      index = std::move(made.index);
+      info.embedding = how.embedding;
+      info.layer = layer;
+      info.centroids = how.centroids;
+      info.centre = std::move(made.space.centre);
+      info.projection = std::move(made.space.projection);
+    }
+    CRAYON_TRY(const auto places, place_samples_of(info, model, encoded, threads));
+    const std::size_t width = places.size() / encoded.size();
+    const matrix_view<const float> rows(index.data(), pool.size(), index.size() / pool.size());
+    if (width * info.centroids != rows.cols) {
+      return error{errc::bad_shape, o.pool + ": index vectors for embeddings of length " +
+                                        std::to_string(rows.cols / info.centroids) +
+                                        ", this model's have " + std::to_string(width)};
+    }
+    const auto try_out = [&](float tau, std::size_t k) -> result<void> {
+      info.tau = tau;
+      info.top_k = k;
+      CRAYON_TRY(tuning_point point,
+                 losses.measure([&](const tuning_user& user) -> result<std::vector<float>> {
+                   std::vector<float> own;
+                   for (const std::size_t i : user.own) {
+                     const float* from = places.data() + i * width;
+                     own.insert(own.end(), from, from + width);
+                   }
+                   return match_by_name(info, rows, {own.data(), user.own.size(), width});
+                 }));
+      point.layer = layer;
+      point.tau = tau;
+      point.top_k = k;
+      curve.push_back(point);
+      std::printf("%8zu %8.3g %8zu %10.4f +- %.4f\n", layer, double{tau}, k, point.loss,
+                  point.deviation);
+      if (point.loss < best.loss) {
+        best = point;
+        best_info = info;
+        best_index = index;
+      }
+      return {};
+    };
+    tuning_point of_layer;
+    of_layer.loss = INFINITY;
+    for (const float tau : o.taus) {
+      CRAYON_CHECK(try_out(tau, 0));
+      if (curve.back().loss < of_layer.loss) of_layer = curve.back();
+    }
+    for (const std::size_t k : o.top_ks) {
+      if (k < pool.size()) CRAYON_CHECK(try_out(of_layer.tau, k));
+    }
+  }
+  std::printf("best: layer %zu, tau %.3g, top_k %zu (0: all), loss %.4f\n", best.layer,
+              double{best.tau}, best.top_k, best.loss);
+  report["users"] = users.size();
+  report["no_adapter"] = base.loss;
+  report["uniform"] = uniform.loss;
+  report["curve"] = json::array();
+  for (const auto& point : curve) report["curve"].push_back(json_of(point));
+  report["best"] = json_of(best);
+  report["seconds"] = watch.seconds();
+  if (o.out.empty()) return {};
+
+  if (best.top_k == 0) best_info.matcher = "cosine_softmax";
+  std::vector<adapter::lora_adapter<float>> adapters;
+  for (std::size_t k = 0; k < pool.size(); ++k) adapters.push_back(pool.extract(k));
+  CRAYON_TRY(const auto made,
+             adapter::pool<float>::build(adapters,
+                                         matrix_view<const float>(best_index.data(), pool.size(),
+                                                                  best_index.size() / pool.size()),
+                                         std::move(best_info), pool.tile()));
+  CRAYON_CHECK(adapter::save_pool(o.out, made));
+  std::printf("%s: the pool with that choice\n", o.out.c_str());
+  report["out"] = o.out;
+  return {};
+}
+
+}  // namespace crayon::cli
