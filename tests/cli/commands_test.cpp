@@ -120,10 +120,17 @@ TEST_CASE("from samples to a pool, from the pool to an adapter, and the adapter 
   REQUIRE(weights.size() == 3);
   CHECK(weights[0] + weights[1] + weights[2] == Approx(1));
 
-  // The same blend by hand, and both change what the model says.
+  // The same blend by hand, and both change what the model says. What a weight below 1e-4 would
+  // add is left out: the sum's rank is that of the others.
   std::ostringstream list;
   list.precision(9);
-  list << weights[0] << ',' << weights[1] << ',' << weights[2];
+  std::size_t kept = 0;
+  for (const double weight : weights) {
+    if (list.tellp() > 0) list << ',';
+    list << (weight < 1e-4 ? 0 : weight);
+    if (weight >= 1e-4) ++kept;
+  }
+  CHECK(kept < 3);
   REQUIRE(w.run("blend --pool pool.safetensors --weights " + list.str() + " --out same").status ==
           0);
   const auto logits = [&](const std::string& more) {
@@ -137,6 +144,7 @@ TEST_CASE("from samples to a pool, from the pool to an adapter, and the adapter 
 
   REQUIRE(w.run("info mine --json r.json").status == 0);
   CHECK(report(w)["kind"] == "adapter");
+  CHECK(report(w)["ranks"] == "14 x rank " + std::to_string(2 * kept));
   CHECK(w.run("generate --model model.bin --adapter mine --prompt 'next 5' --tokens 5").status ==
         0);
   write(w / "text.txt", "next 5 6");
@@ -156,12 +164,18 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
   }
   for (const char* wrong :
        {"", "nonsense", "generate", "generate --model m --prompt p --tokens x", "blend --out o",
-        "logits --ids 1,a --model m --out o", "generate --model m --prompt p --temperature -1"}) {
+        "logits --ids 1,a --model m --out o", "logits --ids '' --model m --out o",
+        "generate --model m --prompt p --temperature -1",
+        "generate --model m --prompt p --temperature nan",
+        "generate --model m --prompt p --top-p nan", "generate --model m --prompt p --tokens -1",
+        "perplexity --model m --text t --context -3",
+        "ask --model m --router r --server u --deadline nan p"}) {
     INFO(wrong);
     const auto done = w.run(wrong);
     CHECK(done.status == 2);
     CHECK(done.out.empty());
     CHECK(done.err.starts_with("crayon: "));
+    CHECK(done.err.size() < 200);
     CHECK(std::count(done.err.begin(), done.err.end(), '\n') == 1);
   }
 }
