@@ -22,7 +22,7 @@ using engine::finish_reason;
 using engine::sample;
 using test::tiny_config;
 using session = model::llama_session<simd::scalar, float>;
-using delta = model::lora_delta<simd::scalar, float>;
+using engine_delta = model::lora_delta<simd::scalar, float>;
 
 const std::vector<sample> samples{{"2+3", "five"}, {"7+1", "eight"}, {"4+4?", "eight"}};
 
@@ -176,7 +176,7 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
 
   const auto blended = blend::concat::blend(pool, blend::slots_of(made->weights));
   REQUIRE(blended);
-  const auto bound = delta::bind(weights.config(), *blended);
+  const auto bound = engine_delta::bind(weights.config(), *blended);
   REQUIRE(bound);
   const auto answer = device.answer("9+9=", {.max_tokens = 24});
   REQUIRE(answer);
