@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // All of crayon that needs the standard library alone. Not here, because they cost more:
-// core/thread_pool.hpp, the SIMD backends, files (io/, adapter/peft.hpp, adapter/pool_file.hpp,
-// model/load_llama.hpp, engine/open.hpp), train/, serve/, interop/.
+// core/thread_pool.hpp, engine/hot_swap.hpp, the SIMD backends, files (io/, adapter/peft.hpp,
+// adapter/pool_file.hpp, adapter/mapped_pool.hpp, model/load_llama.hpp, engine/open.hpp), train/,
+// serve/, interop/, and what needs Eigen (blend/recompress.hpp, ties, dare, magnitude_prune,
+// procrustes, error_report; match/discriminant, whitening, arrow, few_shot_search).
 #pragma once
 
 #include <crayon/adapter/adapter_set.hpp>
@@ -10,13 +12,19 @@
 #include <crayon/blend/activations.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
+#include <crayon/blend/merge.hpp>
+#include <crayon/blend/peft_linear.hpp>
+#include <crayon/blend/peft_sparse.hpp>
+#include <crayon/blend/promises.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/executor.hpp>
 #include <crayon/engine/config.hpp>
 #include <crayon/engine/device_engine.hpp>
 #include <crayon/engine/hybrid_engine.hpp>
+#include <crayon/match/centroid.hpp>
 #include <crayon/match/cosine_softmax.hpp>
 #include <crayon/match/embedding.hpp>
+#include <crayon/match/top_k.hpp>
 #include <crayon/match/uniform.hpp>
 #include <crayon/model/generate.hpp>
 #include <crayon/model/llama.hpp>
