@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A pool whose factors stay in its file: opened in microseconds, larger than memory if need be.
+// A pool whose factors stay in its file: opened in a millisecond, larger than memory if need be.
 #pragma once
 
 #include <sys/mman.h>
