@@ -24,7 +24,7 @@ using test::tiny_config;
 using session = model::llama_session<simd::scalar, float>;
 using engine_delta = model::lora_delta<simd::scalar, float>;
 
-const std::vector<sample> samples{{"2+3", "five"}, {"7+1", "eight"}, {"4+4?", "eight"}};
+const std::vector<sample> user_samples{{"2+3", "five"}, {"7+1", "eight"}, {"4+4?", "eight"}};
 
 device_engine<tiny_config> tiny(std::size_t context = 96) {
   auto made = device_engine<tiny_config>::make(test::tiny_weights(1, context), {});
@@ -153,12 +153,12 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
                                       i.base_hash = weights.hash();
                                       i.tau = 0.2F;
                                     }));
-  const auto made = device.customize(pool, samples);
+  const auto made = device.customize(pool, user_samples);
   REQUIRE(made);
 
   const tokenizer::byte_tokenizer tokens;
   std::vector<float> rows, prompts;
-  for (const auto& one : samples) {
+  for (const auto& one : user_samples) {
     const auto ids = engine::encode_sample(tokens, one);
     CHECK(ids.ids.front() == tokens.bos());
     CHECK(ids.ids.back() == tokens.eos());
@@ -168,9 +168,9 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
     const auto g = embedding_of(weights, prompt, prompt.size());
     prompts.insert(prompts.end(), g.begin(), g.end());
   }
-  const std::size_t d = rows.size() / samples.size();
+  const std::size_t d = rows.size() / user_samples.size();
   const match::cosine_softmax matcher{0.2F};
-  const auto expected = matcher.weights(pool.index(), {rows.data(), samples.size(), d});
+  const auto expected = matcher.weights(pool.index(), {rows.data(), user_samples.size(), d});
   REQUIRE(made->weights.size() == 3);
   for (std::size_t k = 0; k < 3; ++k) CHECK(made->weights[k] == Approx(expected[k]));
 
@@ -186,7 +186,7 @@ TEST_CASE("customizing is embedding, matching and blending", "[engine]") {
   CHECK(device.blended()->shapes() == blended->shapes());
 
   // The scope distance: the query's weights against the prompts' weights, both without completions.
-  const auto user = matcher.weights(pool.index(), {prompts.data(), samples.size(), d});
+  const auto user = matcher.weights(pool.index(), {prompts.data(), user_samples.size(), d});
   const auto query_ids = engine::encode_prompt(tokens, "9+9=");
   const auto query = embedding_of(weights, query_ids, query_ids.size());
   const auto own = matcher.weights(pool.index(), {query.data(), 1, d});
@@ -208,7 +208,7 @@ TEST_CASE("a centre is subtracted on both sides", "[engine]") {
                                       i.tau = 0.2F;
                                       i.centre = centre;
                                     }));
-  const std::vector<sample> one{samples[0]};
+  const std::vector<sample> one{user_samples[0]};
   const auto made = device.customize(pool, one);
   REQUIRE(made);
   const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, one[0]);
@@ -247,13 +247,13 @@ TEST_CASE("an empty prompt has no place in the pool's space", "[engine]") {
                                     i.centre.assign(length, 0.5F);
                                   }));
   REQUIRE(pool);
-  REQUIRE(device->customize(*pool, samples));
+  REQUIRE(device->customize(*pool, user_samples));
   // It is as near to one adapter as to another: all weights are 1/3, against the task's.
   const auto empty = device->begin("");
   REQUIRE(empty);
   const auto task = match::cosine_softmax{0.2F};
   std::vector<float> mean(3);
-  for (const auto& one : samples) {
+  for (const auto& one : user_samples) {
     std::vector<float> raw(length), f(length);
     session s(device->base().weights);
     const auto ids = engine::encode_prompt(tokenizer::byte_tokenizer{}, one.prompt);
@@ -293,23 +293,23 @@ TEST_CASE("errors of the model are projected into the pool's space", "[engine]")
                                     i.projection = space.projection;
                                   }));
   REQUIRE(pool);
-  const auto made = device->customize(*pool, samples);
+  const auto made = device->customize(*pool, user_samples);
   REQUIRE(made);
 
   session s(weights);
-  std::vector<float> rows(samples.size() * width), raw(3 * dim);
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, samples[i]);
+  std::vector<float> rows(user_samples.size() * width), raw(3 * dim);
+  for (std::size_t i = 0; i < user_samples.size(); ++i) {
+    const auto ids = engine::encode_sample(tokenizer::byte_tokenizer{}, user_samples[i]);
     match::embed<match::error_pooling>(s, ids.ids, ids.prompt_tokens, raw);
     space.place(raw, std::span(rows).subspan(i * width, width));
   }
   const auto expected =
-      match::cosine_softmax{0.2F}.weights(pool->index(), {rows.data(), samples.size(), width});
+      match::cosine_softmax{0.2F}.weights(pool->index(), {rows.data(), user_samples.size(), width});
   for (std::size_t k = 0; k < 3; ++k) CHECK(made->weights[k] == Approx(expected[k]));
   CHECK(device->begin("9+9=")->scope_distance > 0);
 
   const auto other = test::tiny_pool(weights);  // of mean_pooling: no projection, 2 dim
-  CHECK(device->customize(other, samples).error().text ==
+  CHECK(device->customize(other, user_samples).error().text ==
         "the pool's index vectors are for embeddings of length 32, this engine's embeddings 48");
 }
 
@@ -329,14 +329,14 @@ TEST_CASE("every blend policy and distance fits the engine", "[engine]") {
   REQUIRE(apart);
   REQUIRE(linear);
   const auto pool = test::tiny_pool(exact.base().weights);
-  REQUIRE(exact.customize(pool, samples));
-  REQUIRE(apart->customize(pool, samples));
-  REQUIRE(linear->customize(pool, samples));
+  REQUIRE(exact.customize(pool, user_samples));
+  REQUIRE(apart->customize(pool, user_samples));
+  REQUIRE(linear->customize(pool, user_samples));
   const auto by_concat = exact.answer("5+5=", {.max_tokens = 12});
   const auto by_sum = apart->answer("5+5=", {.max_tokens = 12});
   CHECK(by_concat->text == by_sum->text);
   CHECK(by_sum->seen.scope_distance > 0);
-  CHECK(apart->answer(samples[0].prompt)->seen.scope_distance == Approx(0).margin(1e-6));
+  CHECK(apart->answer(user_samples[0].prompt)->seen.scope_distance == Approx(0).margin(1e-6));
   CHECK(linear->answer("5+5=", {.max_tokens = 12})->text != by_concat->text);
   CHECK(std::isnan(linear->begin("5+5=")->scope_distance));
   CHECK(linear->blended()->shape(0).rank == 2);
@@ -402,11 +402,11 @@ TEST_CASE("what a pool was made for is checked, and overridden by name", "[engin
   const auto refused = [&](adapter::pool_info info, std::string_view part,
                            engine::pool_overrides overrides) {
     const auto pool = test::tiny_pool(weights, std::move(info));
-    const auto made = device.customize(pool, samples);
+    const auto made = device.customize(pool, user_samples);
     REQUIRE_FALSE(made);
     CHECK(made.error().code == errc::mismatch);
     CHECK(made.error().text.find(part) != std::string::npos);
-    CHECK(device.customize(pool, samples, overrides));
+    CHECK(device.customize(pool, user_samples, overrides));
     device.use_base();
   };
   refused(info([](auto& i) { i.base_hash = "0123456789abcdef"; }), "0123456789abcdef",
@@ -415,7 +415,7 @@ TEST_CASE("what a pool was made for is checked, and overridden by name", "[engin
   refused(info([](auto& i) { i.matcher = "arrow"; }), "arrow", {.matcher = true});
   refused(info([](auto& i) { i.blend = "linear"; }), "linear", {.blend = true});
   CHECK(device.customize(test::tiny_pool(weights, info([](auto& i) { i.blend = "activations"; })),
-                         samples));
+                         user_samples));
 
   CHECK(device.customize(test::tiny_pool(weights), {}).error().text.find("no samples") !=
         std::string::npos);
@@ -424,7 +424,7 @@ TEST_CASE("what a pool was made for is checked, and overridden by name", "[engin
   REQUIRE_FALSE(too_long);
   CHECK(too_long.error().text.find("sample 1: ") == 0);
   CHECK_FALSE(
-      device.customize(test::tiny_pool(weights, info([](auto& i) { i.tau = 0; })), samples));
+      device.customize(test::tiny_pool(weights, info([](auto& i) { i.tau = 0; })), user_samples));
 }
 
 TEST_CASE("a tokenizer of another model is refused", "[engine]") {
@@ -439,7 +439,7 @@ TEST_CASE("a tokenizer of another model is refused", "[engine]") {
 
 TEST_CASE("forks answer at the same time as one alone", "[engine]") {
   auto device = tiny();
-  REQUIRE(device.customize(test::tiny_pool(device.base().weights), samples));
+  REQUIRE(device.customize(test::tiny_pool(device.base().weights), user_samples));
   std::vector<std::string> expected;
   for (int i = 0; i < 4; ++i) {
     expected.push_back(device.answer("prompt " + std::to_string(i), {.max_tokens = 30})->text);
