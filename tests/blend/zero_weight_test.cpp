@@ -11,7 +11,9 @@
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
 #include <crayon/blend/peft_sparse.hpp>
+#include <crayon/blend/recompress.hpp>
 #include <crayon/blend/ties.hpp>
+#include <crayon/core/thread_pool.hpp>
 #include <crayon/simd/highway_static.hpp>
 
 #include "laws.hpp"
@@ -72,4 +74,21 @@ TEST_CASE("a pool's adapter of weight zero may lie in memory that cannot be read
     return blend_all();
   }();
   for (std::size_t k = 0; k < before.size(); ++k) CHECK(same(before[k], of_forbidden[k]));
+}
+
+TEST_CASE("a pool's adapters that all have weight zero blend to zeros") {
+  rng random(68);
+  const std::vector<adapter::site_shape> shapes{{"q", 70, 50, 8, 0.5F}};
+  const std::vector<lora_adapter<float>> adapters{random_adapter<float>(shapes, random),
+                                                  random_adapter<float>(shapes, random)};
+  const auto p = *pool<float>::build(adapters, {}, {});
+  const std::vector<weighted_slot> none{{0, 0.0F}, {1, -0.0F}};
+  thread_pool threads(2);
+  for (const auto& blended :
+       {blend::linear<>::blend(p, none, threads), blend::concat::blend(p, none, threads),
+        blend::peft_linear<>::blend(p, none, threads), blend::peft_ties::blend(p, none),
+        blend::recompress<>::blend(p, none), blend::ties<>::blend(p, none)}) {
+    REQUIRE(blended);
+    CHECK(norm(delta(blended->factors(0))) == 0);
+  }
 }

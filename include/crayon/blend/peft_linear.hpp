@@ -87,7 +87,8 @@ struct peft_linear {
     };
     bool finite = true;
     if constexpr (interleaved_source<P>) {
-      const auto from = OfA ? pool.a(i) : pool.b(i);
+      auto from = OfA ? pool.a(i) : pool.b(i);
+      from.elements = to.size();  // rank 1 where no adapter takes part, whatever the pool's
       const auto [first, last] = part_of(from.tiles(), part, parts);
       for (std::size_t t = first; t < last; ++t) {
         for (std::size_t k = 0; k < count; ++k) work.pointers[k] = from.at(t, work.slots[k]);
