@@ -19,6 +19,14 @@ result<void> run(const customize_options& o, json& report) {
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  const std::string policy =
+      o.policy.empty() ? (pool.info().blend == "linear" ? "linear" : "concat") : o.policy;
+  if (o.search > 0 && policy == "linear") {
+    return error{errc::unsupported,
+                 o.pool +
+                     ": --search tries negative weights, which the linear blend does not take; "
+                     "--policy concat does"};
+  }
   CRAYON_TRY(const auto samples, read_samples(o.samples));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.samples));
 
@@ -51,8 +59,6 @@ result<void> run(const customize_options& o, json& report) {
 
   const stopwatch blending;
   const auto slots = blend::slots_of(weights_of_user, blend::negligible);
-  const std::string policy =
-      o.policy.empty() ? (pool.info().blend == "linear" ? "linear" : "concat") : o.policy;
   adapter::lora_adapter<float> made;
   if (policy == "linear") {
     CRAYON_TRY(made, blend::linear<backend>::blend(pool, slots));

@@ -122,6 +122,15 @@ TEST_CASE("a search refines the weights on the samples") {
   CHECK(once["weights"] != once["search"]["start_weights"]);
   require_good(w.run(search));
   CHECK(report_of(w)["weights"] == once["weights"]);
+
+  // A pool that was aligned for factor-wise blending: its policy takes no negative weights.
+  require_good(w.run(with_texts + "--align"));
+  const auto refused = w.run(search);
+  CHECK(refused.status == 1);
+  CHECK(refused.err ==
+        "crayon: pool.safetensors: --search tries negative weights, which the linear blend does "
+        "not take; --policy concat does\n");
+  require_good(w.run(search + " --policy concat"));
 }
 
 TEST_CASE("every way to an index imports and customizes") {
