@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,8 @@
 #include <crayon/adapter/adapter_set.hpp>
 #include <crayon/adapter/common_info.hpp>
 #include <crayon/adapter/pool.hpp>
+#include <crayon/adapter/cores.hpp>
+#include <crayon/adapter/pool_contents.hpp>
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/dare.hpp>
@@ -41,7 +44,24 @@ struct ingredients {
   std::vector<std::string> names;
   std::vector<float> weights;
   adapter::peft_info info;
+  adapter::pool_cores cores;  ///< of all adapters, if the pool's file has them
 };
+
+/// The R factors that the file has, copied.
+result<adapter::pool_cores> kept_cores(const std::string& path) {
+  CRAYON_TRY(const auto file, adapter::pool_contents::open(path));
+  if (file.cores().empty()) return adapter::pool_cores();
+  std::vector<std::size_t> columns;
+  for (const auto& site : file.shapes()) columns.push_back(file.size() * site.rank);
+  adapter::pool_cores cores(columns);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    CRAYON_CHECK(file.check(i));
+    const auto a = file.cores()[2 * i], b = file.cores()[2 * i + 1];
+    std::memcpy(cores.r_a(i).data, a.data(), a.size());
+    std::memcpy(cores.r_b(i).data, b.data(), b.size());
+  }
+  return cores;
+}
 
 result<ingredients> from_pool(const blend_options& o) {
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
@@ -55,6 +75,7 @@ result<ingredients> from_pool(const blend_options& o) {
   from.info.base_hash = pool.info().base_hash;
   from.weights = o.weights;
   from.names = pool.info().names;
+  CRAYON_TRY(from.cores, kept_cores(o.pool));
   for (std::size_t k = 0; k < pool.size(); ++k) from.adapters.push_back(pool.extract(k));
   return from;
 }
@@ -93,6 +114,7 @@ blended run_policy(const blend_options& o, const ingredients& from,
   sparse.elect = o.frequency_sign ? blend::majority_sign::frequency : blend::majority_sign::total;
   sparse.seed = o.seed;
   sparse.rank = o.rank;
+  sparse.cores = from.cores;
   const auto is = [&](auto policy) { return o.policy == decltype(policy)::name(); };
   const auto sparsely = [&](auto policy) {
     return decltype(policy)::blend(set, mix, sparse, threads);
@@ -102,6 +124,7 @@ blended run_policy(const blend_options& o, const ingredients& from,
     blend::recompress_options options;
     options.rank = o.rank;
     options.error = o.error;
+    options.cores = from.cores;
     return blend::recompress<backend>::blend(set, mix, options, threads);
   }
   if (is(blend::peft_linear<backend>{})) {
@@ -187,6 +210,7 @@ result<void> align(ingredients& from, slots mix, thread_pool& threads, json& rep
   const auto before = linear_error(from.adapters, mix, threads);
   const auto after = linear_error(aligned.adapters, mix, threads);
   from.adapters = std::move(aligned.adapters);
+  from.cores = {};
   std::printf("aligned: spread of the factors %.3g -> %.3g", aligned.spread_before,
               aligned.spread_after);
   if (after) {
@@ -232,6 +256,7 @@ result<void> run(const blend_options& o, json& report) {
   report["most_rank"] = most;
   report["parameters"] = made.bytes() / sizeof(float);
   report["seconds"] = seconds;
+  report["kept_r_factors"] = from.cores.size() != 0;
   if (o.report) {
     CRAYON_TRY(const auto errors, blend::report_error(set, mix, made, threads));
     print_report(errors, report);

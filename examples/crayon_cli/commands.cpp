@@ -211,6 +211,12 @@ void add_pool_edits(CLI::App& pool, selection& chosen) {
   pool_option(c, o->pool);
   c.add_option("--name", o->name, "Of the adapter")->required();
   spare_option(c, o->spare);
+  auto cores = std::make_shared<pool_cores_options>();
+  pool_option(*add_command(pool, chosen, "cores",
+                           "Compute a pool's R factors once and keep them in its file: what the "
+                           "policies recompress, ties, dare and magnitude_prune need of it",
+                           cores, run),
+              cores->pool);
 }
 
 /// What index vectors are made from, for the commands that make some.

@@ -92,6 +92,11 @@ struct pool_remove_options {
   std::size_t spare = 0;
 };
 
+/// The R factors of a pool are computed and kept in its file.
+struct pool_cores_options {
+  std::string pool;
+};
+
 /// Existing adapters of one base model become a pool.
 struct pool_import_options {
   model_options model;
@@ -166,6 +171,7 @@ result<void> run(const blend_options& o, json& report);
 result<void> run(const pool_options& o, json& report);
 result<void> run(const pool_entry_options& o, json& report);
 result<void> run(const pool_remove_options& o, json& report);
+result<void> run(const pool_cores_options& o, json& report);
 result<void> run(const pool_import_options& o, json& report);
 result<void> run(const pool_tune_options& o, json& report);
 result<void> run(const customize_options& o, json& report);

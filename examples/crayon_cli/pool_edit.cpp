@@ -7,6 +7,9 @@
 #include <vector>
 
 #include <crayon/adapter/pool_edit.hpp>
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/blend/cores.hpp>
+#include <crayon/core/thread_pool.hpp>
 #include <crayon/match/index_space.hpp>
 
 #include "commands.hpp"
@@ -113,6 +116,16 @@ result<void> run(const pool_entry_options& o, json& report) {
 result<void> run(const pool_remove_options& o, json& report) {
   CRAYON_CHECK(adapter::remove_adapter(o.pool, o.name, {o.spare}));
   return tell(o.pool, o.name + " removed", report);
+}
+
+result<void> run(const pool_cores_options& o, json& report) {
+  const stopwatch watch;
+  thread_pool threads;
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  CRAYON_TRY(const auto cores, blend::compute_cores(pool, threads));
+  report["seconds"] = watch.seconds();
+  CRAYON_CHECK(adapter::store_cores(o.pool, cores));
+  return tell(o.pool, "R factors of " + std::to_string(cores.size()) + " sites kept", report);
 }
 
 }  // namespace crayon::cli

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <crayon/adapter/pool_file.hpp>
+
 #include <string>
 #include <vector>
 
@@ -87,4 +89,34 @@ TEST_CASE("blend aligns adapters and says what that does to linear", "[blend]") 
   CHECK(a["spread_after"].get<double>() < a["spread_before"].get<double>());
   // The exact sum of the aligned ones is that of the ones on disk.
   CHECK(total(blended(w, "--policy concat --align")) < 1e-6);
+}
+
+TEST_CASE("blend takes the R factors that a pool keeps, and gives the same", "[blend]") {
+  const workplace w;
+  const std::vector adapters{random_adapter(tiny_config(), 5), random_adapter(tiny_config(), 6)};
+  const auto pool = adapter::pool<float>::build(adapters, matrix_view<const float>{}, {});
+  REQUIRE(pool);
+  REQUIRE(adapter::save_pool((w / "p").string(), *pool));
+  const auto blended_from_pool = [&](const std::string& more) {
+    const auto done = w.run("blend --pool p --weights 0.6,-0.4 --out out --json r.json " + more);
+    INFO(done.err);
+    REQUIRE(done.status == 0);
+    return std::pair(read(w / "out" / "adapter_model.safetensors"),
+                     json::parse(read(w / "r.json"))["kept_r_factors"].get<bool>());
+  };
+  const std::string policies[] = {"--policy recompress --error 0.2", "--policy ties"};
+  std::vector<std::string> computed;
+  for (const auto& policy : policies) {
+    const auto [bytes, kept] = blended_from_pool(policy);
+    CHECK_FALSE(kept);
+    computed.push_back(bytes);
+  }
+  REQUIRE(w.run("pool cores --pool p").status == 0);
+  for (std::size_t i = 0; i < computed.size(); ++i) {
+    const auto [bytes, kept] = blended_from_pool(policies[i]);
+    CHECK(kept);
+    CHECK(bytes == computed[i]);
+  }
+  CHECK_FALSE(
+      blended_from_pool("--policy recompress --align").second);  // they are of another gauge
 }

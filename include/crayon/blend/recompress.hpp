@@ -30,7 +30,8 @@ namespace crayon::blend {
 
 struct recompress_options {
   std::size_t rank = 0;  ///< of every site; 0: the largest rank of those blended there
-  double error = 0;      ///< above 0: the ranks that keep the relative error below it
+  double error = 0;      ///< above 0: the ranks that keep the relative error below it, before the
+                         ///< factors are rounded to their element type
   error_scope scope = error_scope::total;
   std::span<const adapter::site_cores> cores = {};  ///< of all adapters; empty: computed
 };
