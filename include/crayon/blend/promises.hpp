@@ -10,8 +10,8 @@ namespace crayon::blend {
 /// With dW_i = s_i B_i A_i and weights w, to the rounding of the element type. For the sparse
 /// policies at densities below 1; at density 1 the core and KnOTS forms of magnitude_prune and dare
 /// are `recompress`. Copies: ties and magnitude_prune at densities of at least 1 / rank, because
-/// the core of one adapter is diagonal; ties for weights of one sign (it leaves out those that lose
-/// the vote: copies with 1.5 and -0.5 give one and a half).
+/// the core of one adapter is diagonal; ties for weights of one sign (a copy that loses the
+/// vote is left out, and the sum is not made up for it).
 struct promises {
   std::string_view policy;
   bool exact;     ///< dW = sum_i w_i dW_i
