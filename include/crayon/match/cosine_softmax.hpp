@@ -63,6 +63,24 @@ struct cosine_softmax {
     }
     return w;
   }
+
+  /// The other way: `d_index` (N, d) += d loss / d index from `d_weights` (N), for one centroid per
+  /// adapter. With s = softmax of sample x: dp_i += s_i (dw_i - sum_j s_j dw_j) f(x) / (tau S).
+  void backward(matrix_view<const float> index, matrix_view<const float> samples,
+                std::span<const float> d_weights, matrix_view<float> d_index) const {
+    CRAYON_ASSERT(samples.rows > 0 && index.cols == samples.cols);
+    std::vector<float> w(index.rows);
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      weights(index, {samples.row(s), samples.cols}, w.data());
+      double mean = 0;
+      for (std::size_t i = 0; i < w.size(); ++i) mean += double{w[i]} * double{d_weights[i]};
+      const double scale = 1 / (double{tau} * static_cast<double>(samples.rows));
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        const auto d = static_cast<float>(double{w[i]} * (double{d_weights[i]} - mean) * scale);
+        for (std::size_t j = 0; j < index.cols; ++j) d_index(i, j) += d * samples(s, j);
+      }
+    }
+  }
 };
 static_assert(matcher<cosine_softmax>);
 

@@ -69,6 +69,16 @@ class adamw {
   }
 
   [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
+  /// Those of all groups, one after the other; empty before the first step.
+  [[nodiscard]] std::span<const float> first_moments() const noexcept { return m_; }
+  [[nodiscard]] std::span<const float> second_moments() const noexcept { return v_; }
+
+  /// Goes on where another one stood.
+  void restore(std::span<const float> m, std::span<const float> v, std::size_t steps) {
+    m_.assign(m.begin(), m.end());
+    v_.assign(v.begin(), v.end());
+    steps_ = steps;
+  }
 
  private:
   struct constants {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +23,24 @@ concept gate_policy = requires(const G& g, const M& matcher, matrix_view<const f
   g(matcher, index, samples, weights);
 };
 
+/// A matcher whose weights can be differentiated by the index vectors.
+template <class M>
+concept differentiable_matcher = matcher<M> &&
+    requires(const M& m, matrix_view<const float> index, matrix_view<const float> samples,
+             std::span<const float> d_weights, matrix_view<float> d_index) {
+  m.backward(index, samples, d_weights, d_index);  // d_index (N, d) += from d_weights (N)
+};
+
+/// A gate policy through which gradients reach the index vectors.
+template <class G, class M>
+concept differentiable_gate_policy = gate_policy<G, M> && differentiable_matcher<M> &&
+    requires(const G& g, const M& matcher, matrix_view<const float> index,
+             matrix_view<const float> samples, matrix_view<const float> d_weights,
+             matrix_view<float> d_index) {
+  // d_weights (S, N) of the weights that the policy gave -> added to d_index (N, d)
+  g.backward(matcher, index, samples, d_weights, d_index);
+};
+
 /// As deployment does it for a query whose answer is not known: the matcher sees the group's other
 /// samples. A group of one falls back to its own sample.
 struct leave_one_out {
@@ -30,6 +49,23 @@ struct leave_one_out {
   template <matcher M>
   void operator()(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
                   matrix_view<float> weights) const {
+    for_each_rest(samples, [&](std::size_t s, matrix_view<const float> others) {
+      const std::vector<float> w = match.weights(index, others);
+      std::copy_n(w.data(), weights.cols, weights.row(s));
+    });
+  }
+
+  template <differentiable_matcher M>
+  void backward(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                matrix_view<const float> d_weights, matrix_view<float> d_index) const {
+    for_each_rest(samples, [&](std::size_t s, matrix_view<const float> others) {
+      match.backward(index, others, {d_weights.row(s), d_weights.cols}, d_index);
+    });
+  }
+
+ private:
+  template <class Use>
+  static void for_each_rest(matrix_view<const float> samples, Use&& use) {
     std::vector<float> others(samples.rows * samples.cols);
     for (std::size_t s = 0; s < samples.rows; ++s) {
       std::size_t count = 0;
@@ -37,9 +73,7 @@ struct leave_one_out {
         if (o == s && samples.rows > 1) continue;
         std::copy_n(samples.row(o), samples.cols, others.data() + count++ * samples.cols);
       }
-      const std::vector<float> w =
-          match.weights(index, matrix_view<const float>(others.data(), count, samples.cols));
-      std::copy_n(w.data(), weights.cols, weights.row(s));
+      use(s, matrix_view<const float>(others.data(), count, samples.cols));
     }
   }
 };
@@ -56,6 +90,16 @@ struct whole_group {
       std::copy_n(w.data(), weights.cols, weights.row(s));
     }
   }
+
+  template <differentiable_matcher M>
+  void backward(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                matrix_view<const float> d_weights, matrix_view<float> d_index) const {
+    std::vector<float> sum(d_weights.cols);
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += d_weights(s, i);
+    }
+    match.backward(index, samples, sum, d_index);
+  }
 };
 
 /// Each sample trains with the weights of its own embedding; deployment averages them, so the two
@@ -69,6 +113,14 @@ struct per_sample {
     for (std::size_t s = 0; s < samples.rows; ++s) {
       const std::vector<float> w = match.weights(index, samples.rows_from(s, 1));
       std::copy_n(w.data(), weights.cols, weights.row(s));
+    }
+  }
+
+  template <differentiable_matcher M>
+  void backward(const M& match, matrix_view<const float> index, matrix_view<const float> samples,
+                matrix_view<const float> d_weights, matrix_view<float> d_index) const {
+    for (std::size_t s = 0; s < samples.rows; ++s) {
+      match.backward(index, samples.rows_from(s, 1), {d_weights.row(s), d_weights.cols}, d_index);
     }
   }
 };

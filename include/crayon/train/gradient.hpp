@@ -52,6 +52,9 @@ class batch_gradient {
   batch_gradient(const batch_gradient&) = delete;
   batch_gradient& operator=(const batch_gradient&) = delete;
 
+  /// From now on gates() is computed, too; only where there are factors.
+  void want_gates() noexcept { wants_gates_ = true; }
+
   /// Sum over the batch; afterwards the gradient of the mean is in matrices(), norms(), factors().
   template <executor X>
   loss_sum compute(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks) {
@@ -77,7 +80,10 @@ class batch_gradient {
     return std::span<const float>(gradients_[0]).subspan(matrices_ + norms_, factors_);
   }
 
-  /// Euclidean norm of the whole gradient.
+  /// (sequences, N): w_i times the derivative of the mean loss by the adapter weight w_i.
+  [[nodiscard]] std::span<const float> gates() const noexcept { return gates_; }
+
+  /// Euclidean norm of the whole gradient, without gates().
   [[nodiscard]] double norm() const noexcept {
     double sum = 0;
     for (const double part : squares_) sum += part;
@@ -91,6 +97,7 @@ class batch_gradient {
   void run(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks,
            bool backward) {
     split(batch);
+    if (wants_gates_) gates_.assign(batch.sequences() * adapter_weights.cols, 0.0F);
     const float scale = 1 / static_cast<float>(std::max<std::size_t>(batch.loss_rows(), 1));
     tasks.parallel_for(passes_.size(), [&](std::size_t shard) {
       float* g = gradients_[shard].data();
@@ -100,6 +107,7 @@ class batch_gradient {
         if (matrices_ != 0) sink.matrices = g;
         if (matrices_ != 0) sink.norms = g + matrices_;
         if (factors_ != 0) sink.factors = g + matrices_ + norms_;
+        if (wants_gates_) sink.gates = gates_.data();  // each shard has rows of its own
       }
       loss_sum sum;
       std::size_t first = bounds_[shard];
@@ -147,6 +155,8 @@ class batch_gradient {
   model::rope_table rope_;
   std::size_t rows_;
   std::size_t matrices_, norms_, factors_;
+  bool wants_gates_ = false;
+  std::vector<float> gates_;
   std::vector<llama_backward<B>> passes_;
   std::vector<aligned_vector<float>> gradients_;
   std::vector<loss_sum> sums_;

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: MIT
-// Joint training of all adapters of a pool, through the same exact blend and the same weights that
+// Joint training of all adapters of a pool, through the same blend and the same weights that
 // deployment uses.
 #pragma once
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/blend/concat.hpp>
+#include <crayon/core/aligned.hpp>
+#include <crayon/train/balance.hpp>
 #include <crayon/train/gate_policy.hpp>
 #include <crayon/train/trainer.hpp>
 
@@ -78,39 +83,196 @@ template <matcher M, gate_policy<M> G>
   return {};
 }
 
+/// Index vectors that are trained along with the adapters.
+struct trained_index {
+  matrix_view<float> rows;  ///< (N, d), unit vectors
+  float rate = 1;           ///< times the schedule's rate: how far a row may turn in a step
+  float balance = 0;        ///< weight of `imbalance` (train/balance.hpp) in the loss
+};
+
+namespace detail {
+
+/// Whether a blend policy averages factors; the others that can be trained through are exact.
+template <class Blend>
+inline constexpr bool averages_factors = Blend::name() == std::string_view("linear");
+template <class Blend>
+inline constexpr bool is_exact =
+    Blend::name() == std::string_view("concat") || Blend::name() == std::string_view("activations");
+
+/// The parameters behind trained index vectors: p_i = q_i / |q_i|. The length of q_i sets how far
+/// a step of AdamW, whose size is that of the rate in every element, turns p_i.
+class index_parameters {
+ public:
+  explicit index_parameters(const trained_index& from)
+      : q_(from.rows.size()), d_(from.rows.size()), cols_(from.rows.cols) {
+    for (std::size_t i = 0; i < from.rows.rows; ++i) {
+      for (std::size_t j = 0; j < cols_; ++j) q_[i * cols_ + j] = from.rows(i, j) / from.rate;
+    }
+  }
+
+  [[nodiscard]] parameter_group group() noexcept { return {q_, d_, false}; }
+
+  void store(matrix_view<float> index) const noexcept {
+    for (std::size_t i = 0; i < index.rows; ++i) {
+      const double length = length_of(i);
+      for (std::size_t j = 0; j < cols_; ++j) {
+        index(i, j) = static_cast<float>(double{q_[i * cols_ + j]} / length);
+      }
+    }
+  }
+
+  /// dq_i = (dp_i - p_i (p_i . dp_i)) / |q_i|. An error where it is not finite.
+  [[nodiscard]] result<void> gradient(matrix_view<const float> index,
+                                      matrix_view<const float> d_index) {
+    for (std::size_t i = 0; i < index.rows; ++i) {
+      double along = 0;
+      for (std::size_t j = 0; j < cols_; ++j) along += double{index(i, j)} * double{d_index(i, j)};
+      if (!std::isfinite(along)) {
+        return error{errc::bad_value,
+                     "the gradient of index vector " + std::to_string(i) + " is not finite"};
+      }
+      const double length = length_of(i);
+      for (std::size_t j = 0; j < cols_; ++j) {
+        d_[i * cols_ + j] =
+            static_cast<float>((double{d_index(i, j)} - double{index(i, j)} * along) / length);
+      }
+    }
+    return {};
+  }
+
+ private:
+  [[nodiscard]] double length_of(std::size_t i) const noexcept {
+    double squares = 0;
+    for (std::size_t j = 0; j < cols_; ++j) {
+      squares += double{q_[i * cols_ + j]} * double{q_[i * cols_ + j]};
+    }
+    return squares > 0 ? std::sqrt(squares) : 1;
+  }
+
+  aligned_vector<float> q_, d_;
+  std::size_t cols_;
+};
+
+/// Hooks of a run, with the gradient of the index vectors before the others' turn.
+template <class Hooks, class Gradient>
+struct index_hooks {
+  Hooks& outer;
+  Gradient& index_gradient;
+
+  [[nodiscard]] result<std::size_t> begin(std::span<const parameter_group> groups,
+                                          adamw& optimizer) {
+    return outer.begin(groups, optimizer);
+  }
+  [[nodiscard]] result<void> after_gradient() {
+    CRAYON_CHECK(index_gradient());
+    return outer.after_gradient();
+  }
+  [[nodiscard]] result<void> after_step(const training_progress& now,
+                                        std::span<const parameter_group> groups,
+                                        const adamw& optimizer) {
+    return outer.after_step(now, groups, optimizer);
+  }
+};
+
+}  // namespace detail
+
+/// d loss / d index (N, d) from the weights of a batch and w_i d loss / d w_i of them, both
+/// (samples, N).
+template <class M, differentiable_gate_policy<M> G>
+void index_backward(const grouped_batch& batch, matrix_view<const float> index, const M& match,
+                    const G& gates, matrix_view<const float> weights, std::span<const float> w_dw,
+                    float balance, matrix_view<float> d_index) {
+  std::vector<float> d(weights.size());
+  const matrix_view<float> d_weights(d.data(), weights.rows, weights.cols);
+  for (std::size_t k = 0; k < d.size(); ++k) {
+    d[k] = weights.data[k] > 0 ? w_dw[k] / weights.data[k] : 0;
+  }
+  if (balance > 0) imbalance_backward(weights, balance, d_weights);
+  const auto groups = batch.groups();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const std::size_t first = groups[g];
+    const std::size_t last = g + 1 < groups.size() ? groups[g + 1] : batch.samples();
+    if (first == last) continue;
+    gates.backward(match, index,
+                   matrix_view<const float>(batch.embeddings().data() + first * index.cols,
+                                            last - first, index.cols),
+                   matrix_view<const float>(d_weights.rows_from(first, last - first)), d_index);
+  }
+}
+
 /// Trains adapters[i], which belongs to row i of `index` (N, d), in place; the model is frozen.
-/// Minimises the cross-entropy of model + sum_i w_i adapter_i, w from `gates` and `match` for each
-/// sample. `next(step, grouped_batch&)` adds the groups of that step to an empty batch. To start
-/// all adapters from one, pass copies of it.
-template <kernel_backend B, learning_schedule S, matcher M, gate_policy<M> G, class Next,
-          executor X, class Progress = silent>
+/// Minimises the cross-entropy of model + blend(adapters, w), blended as `Blend` does it, w from
+/// `gates` and `match` for each sample. `next(step, grouped_batch&)` adds the groups of that step
+/// to an empty batch. To start all adapters from one, pass copies of it. `Index` is a
+/// `matrix_view<const float>`, which stays as it is, or a `trained_index`. `hooks`: see `no_hooks`.
+template <kernel_backend B, class Blend = blend::concat, class Index, learning_schedule S,
+          matcher M, gate_policy<M> G, class Next, executor X, class Progress = silent,
+          class Hooks = no_hooks>
 [[nodiscard]] result<training_report> joint_pool(const model::llama_weights<float>& weights,
                                                  std::span<adapter::lora_adapter<float>> adapters,
-                                                 matrix_view<const float> index, const M& match,
-                                                 const G& gates, const training_options<S>& options,
-                                                 Next&& next, X& tasks, Progress&& progress = {}) {
-  if (index.rows != adapters.size()) {
+                                                 const Index& index, const M& match, const G& gates,
+                                                 const training_options<S>& options, Next&& next,
+                                                 X& tasks, Progress&& progress = {},
+                                                 Hooks&& hooks = {}) {
+  static_assert(detail::is_exact<Blend> || detail::averages_factors<Blend>,
+                "a pool is trained through concat, activations or linear");
+  constexpr bool moves = std::is_same_v<Index, trained_index>;
+  const matrix_view<const float> rows = [&] {
+    if constexpr (moves)
+      return matrix_view<const float>(index.rows);
+    else
+      return matrix_view<const float>(index);
+  }();
+  if (rows.rows != adapters.size()) {
     return error{errc::bad_shape, std::to_string(adapters.size()) + " adapters and " +
-                                      std::to_string(index.rows) + " index vectors"};
+                                      std::to_string(rows.rows) + " index vectors"};
   }
   CRAYON_TRY(lora_factors factors, lora_factors::from(weights.config(), adapters));
+  factors.blend_factor_wise(detail::averages_factors<Blend>);
   batch_gradient<B> gradient(weights, &factors, trainable::factors, options.spread,
                              tasks.concurrency());
-  const std::array<parameter_group, 1> groups{
-      parameter_group{factors.values(), gradient.factors(), true}};
+  std::vector<parameter_group> groups{{factors.values(), gradient.factors(), true}};
   grouped_batch grouped;
   std::vector<float> per_sequence;
-  auto done = train_loop(
-      gradient, weights.config(), std::span<const parameter_group>(groups), options,
-      [&](std::size_t step, packed_batch& batch, matrix_view<const float>& w) -> result<void> {
-        grouped.clear();
-        next(step, grouped);
-        CRAYON_CHECK(adapter_weights(grouped, index, match, gates, per_sequence));
-        batch = grouped.sequences();
-        w = {per_sequence.data(), batch.sequences(), adapters.size()};
-        return {};
-      },
-      tasks, std::forward<Progress>(progress));
+  const auto fill = [&](std::size_t step, packed_batch& batch,
+                        matrix_view<const float>& w) -> result<void> {
+    grouped.clear();
+    next(step, grouped);
+    CRAYON_CHECK(adapter_weights(grouped, rows, match, gates, per_sequence));
+    batch = grouped.sequences();
+    w = {per_sequence.data(), batch.sequences(), adapters.size()};
+    return {};
+  };
+  result<training_report> done = training_report{};
+  if constexpr (moves) {
+    static_assert(differentiable_gate_policy<G, M>,
+                  "index vectors are trained through a matcher and a gate policy with backward()");
+    gradient.want_gates();
+    detail::index_parameters parameters(index);
+    groups.push_back(parameters.group());
+    std::vector<float> d(rows.rows * rows.cols);
+    const auto index_gradient = [&]() -> result<void> {
+      std::fill(d.begin(), d.end(), 0.0F);
+      const matrix_view<float> d_index(d.data(), rows.rows, rows.cols);
+      index_backward(grouped, rows, match, gates,
+                     matrix_view<const float>(per_sequence.data(), grouped.samples(), rows.rows),
+                     gradient.gates(), index.balance, d_index);
+      return parameters.gradient(rows, d_index);
+    };
+    detail::index_hooks<std::remove_reference_t<Hooks>, decltype(index_gradient)> both{
+        hooks, index_gradient};
+    const auto fill_moved = [&](std::size_t step, packed_batch& batch,
+                                matrix_view<const float>& w) {
+      parameters.store(index.rows);
+      return fill(step, batch, w);
+    };
+    done = train_loop(gradient, weights.config(), std::span<const parameter_group>(groups), options,
+                      fill_moved, tasks, std::forward<Progress>(progress), both);
+    parameters.store(index.rows);
+  } else {
+    done = train_loop(gradient, weights.config(), std::span<const parameter_group>(groups), options,
+                      fill, tasks, std::forward<Progress>(progress), std::forward<Hooks>(hooks));
+  }
   for (std::size_t i = 0; i < adapters.size(); ++i) factors.store(i, adapters[i]);
   return done;
 }

@@ -23,6 +23,7 @@ struct gradient_sink {
   float* matrices = nullptr;  ///< laid out as llama_weights::matrices()
   float* norms = nullptr;     ///< as llama_weights::norms()
   float* factors = nullptr;   ///< as lora_factors::values()
+  float* gates = nullptr;     ///< (sequences of the whole batch, N): w_i d loss / d w_i
 
   [[nodiscard]] bool frozen() const noexcept {
     return matrices == nullptr && norms == nullptr && factors == nullptr;
@@ -126,7 +127,7 @@ class llama_backward {
       gated_lora_backward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
                              x, gated_rows(*site, x.rows), dy, dx, sink_.factors,
                              matrix(buffers_.d_lora.data(), dy.rows, site->total),
-                             buffers_.lora_gate.data());
+                             buffers_.lora_gate.data(), sink_.gates);
     }
   }
 

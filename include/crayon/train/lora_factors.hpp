@@ -27,6 +27,7 @@ struct lora_site {
   float scale = 1;
   std::size_t a = 0;  ///< offset of A_cat (total, in): the rows of adapter i follow those of i - 1
   std::size_t b = 0;  ///< offset of B_cat (out, total): likewise its columns
+  bool factor_wise = false;  ///< the factors are averaged, not their products
 };
 
 /// N adapters with the same sites, ranks and scales, as one trainable block.
@@ -56,7 +57,7 @@ class lora_factors {
       factors.site_of_[site] = factors.sites_.size();
       const std::size_t b = count + padded(total * shape.in);
       factors.sites_.push_back(
-          {site, shape.in, shape.out, shape.rank, total, shape.scale, count, b});
+          {site, shape.in, shape.out, shape.rank, total, shape.scale, count, b, false});
       count = b + padded(total * shape.out);
     }
     factors.values_.assign(count, 0.0F);
@@ -77,6 +78,11 @@ class lora_factors {
         }
       }
     }
+  }
+
+  /// Adapters are blended factor by factor, as `blend::linear` does it, not by their exact sum.
+  void blend_factor_wise(bool on) noexcept {
+    for (auto& s : sites_) s.factor_wise = on;
   }
 
   [[nodiscard]] std::size_t adapters() const noexcept { return adapters_; }

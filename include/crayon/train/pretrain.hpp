@@ -35,11 +35,13 @@ template <kernel_backend B, learning_schedule S, class Next, executor X, class P
 }
 
 /// Trains the factors of one adapter in place; the model is frozen. `next` as for `pretrain`.
-template <kernel_backend B, learning_schedule S, class Next, executor X, class Progress = silent>
+template <kernel_backend B, learning_schedule S, class Next, executor X, class Progress = silent,
+          class Hooks = no_hooks>
 [[nodiscard]] result<training_report> train_adapter(const model::llama_weights<float>& weights,
                                                     adapter::lora_adapter<float>& adapter,
                                                     const training_options<S>& options, Next&& next,
-                                                    X& tasks, Progress&& progress = {}) {
+                                                    X& tasks, Progress&& progress = {},
+                                                    Hooks&& hooks = {}) {
   CRAYON_TRY(lora_factors factors,
              lora_factors::from(weights.config(), std::span(&std::as_const(adapter), 1)));
   batch_gradient<B> gradient(weights, &factors, trainable::factors, options.spread,
@@ -55,7 +57,7 @@ template <kernel_backend B, learning_schedule S, class Next, executor X, class P
         w = {ones.data(), batch.sequences(), 1};
         return {};
       },
-      tasks, std::forward<Progress>(progress));
+      tasks, std::forward<Progress>(progress), std::forward<Hooks>(hooks));
   factors.store(0, adapter);
   return done;
 }
