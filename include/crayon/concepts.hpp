@@ -2,6 +2,7 @@
 // The contract: every policy axis as a concept. The trailing comments are what a compiler prints.
 #pragma once
 
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -49,8 +50,9 @@ struct generation_options {
   float top_p = 1;        ///< 1: off
   std::size_t top_k = 0;  ///< 0: off
   std::uint64_t seed = 0;
-  std::vector<std::string> stop = {};  ///< the answer ends before the first of these
-  std::uint32_t deadline_ms = 0;       ///< for the whole call; 0: the callee's own
+  std::vector<std::string> stop = {};            ///< the answer ends before the first of these
+  std::uint32_t deadline_ms = 0;                 ///< for the whole call; 0: the callee's own
+  const std::atomic<bool>* cancelled = nullptr;  ///< set by another thread: stop soon
 };
 
 /// What came back from a model elsewhere. `text` is what arrived, also when it failed on the way.
@@ -59,7 +61,11 @@ struct remote_answer {
   std::string text;
   std::size_t prompt_tokens = 0;  ///< as the server counts them; 0: it did not say
   std::size_t completion_tokens = 0;
-  std::size_t attempts = 0;  ///< requests sent
+  std::size_t attempts = 0;     ///< requests sent
+  std::size_t bytes_sent = 0;   ///< of these requests, as HTTP
+  int status = 0;               ///< of the last HTTP response; 0: there was none
+  double deadline_left_ms = 0;  ///< when the call returned; below 0: it was late by that much
+  std::string endpoint = {};    ///< whose answer or failure this is, a URL; empty: it has none
 };
 
 /// The low-rank factors of one adapter at one site: dW = scale * b * a.
@@ -189,8 +195,10 @@ concept embedding_policy = std::constructible_from<F, std::size_t, std::span<flo
     requires(F& f, std::size_t i, std::span<const float> hidden) {
   { F::name() } -> std::convertible_to<std::string_view>;
   { F::size(i) } -> std::convertible_to<std::size_t>;  // length of f(x) for hidden states of i
-  { F::known(i, i) } -> std::convertible_to<std::size_t>;  // (states of, prompt tokens): so many
-                                                           // elements of f(x) need no completion
+  {
+    F::known(i, i)
+    } -> std::convertible_to<std::size_t>;          // (states of, prompt tokens): so many
+                                                    // elements of f(x) need no completion
   { F::uses_errors } -> std::convertible_to<bool>;  // true: also add_error(i, error of token i+1)
   f.add(i, hidden);                                 // the state of token i, in order
   f.finish();                                       // f(x) is in the span it was made with
@@ -216,7 +224,7 @@ concept router_policy = requires(const R& r, const signals& s) {
 template <class R>
 concept remote = requires(R& r, std::string_view prompt, const generation_options& options,
                           piece_sink on_piece) {
-  // returns before the deadline, whatever the network does
+  // returns before the deadline, whatever the network does; on_piece runs on the calling thread
   { r.complete(prompt, options, on_piece) } -> std::same_as<remote_answer>;
 };
 

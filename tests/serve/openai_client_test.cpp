@@ -19,7 +19,8 @@ using crayon::errc;
 using crayon::generation_options;
 using crayon::serve::client_options;
 using crayon::serve::endpoint;
-using crayon::serve::openai_client;
+/// One attempt per call: what the policies around it do is tested with them.
+using plain_client = crayon::serve::basic_openai_client<crayon::serve::curl_transport>;
 using crayon::test::script;
 using crayon::test::scripted_server;
 
@@ -55,7 +56,7 @@ struct seen {
   std::chrono::milliseconds took{};
 };
 
-seen ask(openai_client& client, const generation_options& options = {}) {
+seen ask(plain_client& client, const generation_options& options = {}) {
   seen all;
   const auto start = crayon::serve::clock::now();
   all.answer = client.complete("What is 2 + 2?", options, [&](std::string_view piece) {
@@ -89,7 +90,7 @@ TEST_CASE("a chat is streamed piece by piece", "[serve]") {
                  "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,"
                  "\"completion_tokens\":2}}\n\n"
                  "data: [DONE]\n\n"}}});
-  openai_client client(to(server));
+  plain_client client(to(server));
   generation_options options;
   options.max_tokens = 9;
   options.stop = {"\n"};
@@ -122,7 +123,7 @@ TEST_CASE("one JSON document, also where a stream was asked for", "[serve]") {
     auto options = to(server);
     options.stream = stream;
     options.api_key = "secret";
-    openai_client client(options);
+    plain_client client(options);
     const seen all = ask(client);
     REQUIRE(all.answer.outcome);
     CHECK(all.answer.text == "vier \xC3\xBC");
@@ -136,7 +137,7 @@ TEST_CASE("completions sends the prompt as it is", "[serve]") {
                                              "data: [DONE]\n\n"}}});
   auto options = to(server);
   options.through = endpoint::completions;
-  openai_client client(options);
+  plain_client client(options);
   const seen all = ask(client);
   REQUIRE(all.answer.outcome);
   CHECK(all.answer.text == "4");
@@ -150,14 +151,14 @@ TEST_CASE("a connection is used again", "[serve]") {
                                   "Content-Length: " + std::to_string(body.size()) + "\r\n") +
                              body;
   scripted_server server({{{0, answer}}, true});
-  openai_client client(to(server));
+  plain_client client(to(server));
   for (int i = 0; i < 3; ++i) REQUIRE(ask(client).answer.outcome);
   CHECK(server.connections() == 1);
 }
 
 TEST_CASE("[DONE] is the end, whatever the connection does then", "[serve]") {
   scripted_server server({{{0, stream_head + chunk("4") + "data: [DONE]\n\n"}}, true});
-  openai_client client(to(server, 3s));
+  plain_client client(to(server, 3s));
   const seen all = ask(client);
   REQUIRE(all.answer.outcome);
   CHECK(all.took < 1s);
@@ -167,7 +168,7 @@ TEST_CASE("a caller who has enough stops the answer, and that is no error", "[se
   script endless{{{0, stream_head}}, true};
   for (int i = 0; i < 200; ++i) endless.steps.push_back({10, chunk("x")});
   scripted_server server(endless);
-  openai_client client(to(server));
+  plain_client client(to(server));
   int pieces = 0;
   const auto answer = client.completions("p", {}, [&](std::string_view) { return ++pieces < 3; });
   REQUIRE(answer);
@@ -237,7 +238,7 @@ TEST_CASE("answers that are wrong end in one error that says what came", "[serve
   for (const auto& row : table) {
     DYNAMIC_SECTION(row.name) {
       scripted_server server({{{0, row.answer}}});
-      openai_client client(to(server));
+      plain_client client(to(server));
       const seen all = ask(client);
       auto parts = row.parts;
       parts.push_back(server.url() + "/v1/chat/completions: ");
@@ -253,7 +254,7 @@ TEST_CASE("answers that are wrong end in one error that says what came", "[serve
 
 TEST_CASE("a reset connection is an error", "[serve]") {
   scripted_server server({{{0, stream_head + chunk("fo")}, {30, ""}}, false, true});
-  openai_client client(to(server));
+  plain_client client(to(server));
   check_error(ask(client), errc::network_failed, {server.url()});
 }
 
@@ -263,7 +264,7 @@ TEST_CASE("nobody listens", "[serve]") {
     scripted_server gone({});
     options = to(gone);
   }
-  openai_client client(options);
+  plain_client client(options);
   const seen all = ask(client);
   check_error(all, errc::network_failed, {options.base_url + "/chat/completions: ", "onnect"});
   CHECK(all.took < 1s);
@@ -273,7 +274,7 @@ TEST_CASE("a host that does not exist", "[serve]") {
   client_options options;
   options.base_url = "http://crayon-test.invalid/v1";
   options.deadline = 2s;
-  openai_client client(options);
+  plain_client client(options);
   const seen all = ask(client);
   REQUIRE_FALSE(all.answer.outcome);
   CHECK(all.answer.outcome.error().text.find("http://crayon-test.invalid/v1/chat/completions: ") ==
@@ -304,7 +305,7 @@ TEST_CASE("the deadline holds against every kind of slowness", "[serve]") {
   for (const auto& row : table) {
     DYNAMIC_SECTION(row.name) {
       scripted_server server(row.what);
-      openai_client client(to(server, deadline));
+      plain_client client(to(server, deadline));
       // A machine that is busy elsewhere may be late once; a call that hangs is late always.
       seen all;
       for (int tries = 0; tries < 3 && (tries == 0 || all.took > deadline + slack); ++tries) {
@@ -318,7 +319,7 @@ TEST_CASE("the deadline holds against every kind of slowness", "[serve]") {
   }
   SECTION("the call's own deadline comes before the client's") {
     scripted_server server({{}, true});
-    openai_client client(to(server, 10s));
+    plain_client client(to(server, 10s));
     generation_options options;
     options.deadline_ms = 100;
     check_error(ask(client, options), errc::timed_out, {"deadline"});
@@ -331,7 +332,7 @@ TEST_CASE("an answer without end is stopped at the limit", "[serve]") {
   scripted_server server(large);
   auto options = to(server);
   options.max_response_bytes = 100'000;
-  openai_client client(options);
+  plain_client client(options);
   check_error(ask(client), errc::network_failed, {"longer than 100000 bytes"});
 }
 
@@ -340,19 +341,19 @@ TEST_CASE("what must not be sent is not sent", "[serve]") {
   auto options = to(server);
   SECTION("a key that would add a header") {
     options.api_key = "x\r\nHost: elsewhere";
-    openai_client client(options);
+    plain_client client(options);
     CHECK(ask(client).answer.outcome.error().code == errc::bad_value);
   }
   SECTION("a URL with credentials, which the error does not repeat") {
     options.base_url.insert(7, "user:pass@");
-    openai_client client(options);
+    plain_client client(options);
     const auto failure = ask(client).answer.outcome.error();
     CHECK(failure.code == errc::bad_value);
     CHECK(failure.text.find("pass@") == std::string::npos);
   }
   SECTION("another scheme") {
     options.base_url = "file:///etc";
-    openai_client client(options);
+    plain_client client(options);
     CHECK(ask(client).answer.outcome.error().code == errc::bad_value);
   }
   CHECK(server.connections() == 0);
@@ -382,6 +383,6 @@ TEST_CASE("a call is cancelled from another thread", "[serve]") {
 
 TEST_CASE("an exception of the sink comes out of the call", "[serve]") {
   scripted_server server({{{0, stream_head + chunk("x")}}, true});
-  openai_client client(to(server));
+  plain_client client(to(server));
   CHECK_THROWS_AS(client.complete("p", {}, [](std::string_view) -> bool { throw 7; }), int);
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../catch.hpp"
@@ -25,12 +26,13 @@ struct outcome {
 outcome read(const response_head& head, std::string_view body, std::size_t part = 1,
              std::size_t enough = 99) {
   const std::string url = "http://host/v1/chat/completions";
+  const std::string secret = "sk-12345";
   outcome out{{}, {}, {}, 0};
   const auto keep = [&](std::string_view piece) {
     out.pieces.emplace_back(piece);
     return out.pieces.size() < enough;
   };
-  crayon::serve::detail::response_reader reader(url, keep, out.answer);
+  crayon::serve::detail::response_reader reader(url, secret, keep, out.answer);
   bool more = true;
   for (; more && out.taken < body.size(); out.taken += part) {
     more = reader.take(head, body.substr(out.taken, part));
@@ -143,4 +145,51 @@ TEST_CASE("an error page is read only as far as its message may reach", "[serve]
   const std::string page(200'000, 'x');
   CHECK(response::read({500, "text/html"}, page, 1000).taken <= 66'000);
   CHECK(response::read({200, "text/html"}, page, 1000).taken == page.size());
+}
+
+TEST_CASE("log-probabilities of a chat and of a completion, whatever else is there", "[serve]") {
+  const auto chat = response::read(
+      response::events,
+      "data: {\"choices\":[{\"delta\":{\"content\":\"yes\"},\"logprobs\":{\"content\":["
+      "{\"token\":\"y\",\"logprob\":-0.25,\"top_logprobs\":[{\"token\":\"y\",\"logprob\":-0.25},"
+      "{\"token\":\"n\",\"logprob\":-2}]},{\"token\":\"es\",\"logprob\":null}]}}]}\n\n"
+      "data: {\"choices\":[{\"delta\":{\"content\":\"!\"},\"logprobs\":null}]}\n\n"
+      "data: {\"choices\":[{\"delta\":{\"content\":\"?\"},\"logprobs\":{\"content\":7}}]}\n\n"
+      "data: [DONE]\n\n");
+  REQUIRE(chat.finished);
+  CHECK(chat.answer.text == "yes!?");
+  REQUIRE(chat.answer.tokens.size() == 2);
+  CHECK(chat.answer.tokens[0].token == "y");
+  CHECK(chat.answer.tokens[0].log_prob == -0.25F);
+  CHECK(chat.answer.tokens[0].alternatives ==
+        std::vector<std::pair<std::string, float>>{{"y", -0.25F}, {"n", -2.0F}});
+  CHECK(chat.answer.tokens[1].token == "es");
+  CHECK(chat.answer.tokens[1].log_prob != chat.answer.tokens[1].log_prob);
+
+  const auto plain = response::read(
+      response::json,
+      R"({"choices":[{"text":"ab","logprobs":{"tokens":["a","b"],"token_logprobs":[null,-1.5],)"
+      R"("top_logprobs":[null,{"b":-1.5,"c":-3}],"text_offset":[0,1]}}]})");
+  REQUIRE(plain.finished);
+  REQUIRE(plain.answer.tokens.size() == 2);
+  CHECK(plain.answer.tokens[0].alternatives.empty());
+  CHECK(plain.answer.tokens[1].log_prob == -1.5F);
+  CHECK(plain.answer.tokens[1].alternatives.size() == 2);
+}
+
+TEST_CASE("a key that the server repeats is in no error", "[serve]") {
+  const std::vector<std::pair<crayon::serve::response_head, std::string>> all{
+      {{401, "application/json"}, R"({"error":{"message":"the key sk-12345 is wrong"}})"},
+      {{500, "text/html"}, "<p>" + std::string(50, 'x') + "sk-12345"},  // would be cut within it
+      {{200, "text/html"}, "Authorization: Bearer sk-12345"},
+      {{200, "application/json"}, "{\"sk-12345\": sk-12345"},
+      {{200, "text/event-stream"}, "data: sk-12345\n\n"},
+      {{200, "text/event-stream"}, "data: {\"error\": \"sk-12345 sk-12345\"}\n\n"}};
+  for (const auto& [head, body] : all) {
+    const auto out = response::read(head, body);
+    REQUIRE_FALSE(out.finished);
+    CAPTURE(out.finished.error().text);
+    CHECK(out.finished.error().text.find("sk-") == std::string::npos);
+    CHECK(out.finished.error().text.find('*') != std::string::npos);
+  }
 }

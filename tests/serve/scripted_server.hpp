@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -30,10 +31,12 @@ struct script {
   bool reset = false;  ///< close it with a TCP reset
 };
 
-/// Listens on a free loopback port and runs the same script on every request.
+/// Listens on a free loopback port and runs script k on request k, the last one also on all after.
 class scripted_server {
  public:
-  explicit scripted_server(script what) : script_(std::move(what)) {
+  explicit scripted_server(script first, std::vector<script> then = {})
+      : scripts_(std::move(then)) {
+    scripts_.insert(scripts_.begin(), std::move(first));
     listener_ = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -56,6 +59,7 @@ class scripted_server {
 
   [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
   [[nodiscard]] int connections() const { return connections_; }
+  [[nodiscard]] int requests() const { return requests_; }
   [[nodiscard]] std::string last_request() const {
     const std::lock_guard lock(mutex_);
     return request_;
@@ -72,9 +76,14 @@ class scripted_server {
       if (!readable(listener_, 5)) continue;
       const int connection = accept(listener_, nullptr, nullptr);
       ++connections_;
-      while (read_request(connection) && answer(connection)) {
+      bool reset = false;
+      while (read_request(connection)) {
+        const std::size_t next =
+            std::min(static_cast<std::size_t>(requests_++), scripts_.size() - 1);
+        reset = scripts_[next].reset;
+        if (!answer(scripts_[next], connection)) break;
       }
-      if (script_.reset) {
+      if (reset) {
         const linger at_once{1, 0};
         setsockopt(connection, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
       }
@@ -102,8 +111,8 @@ class scripted_server {
   }
 
   /// True: the connection stays good for another request.
-  bool answer(int connection) {
-    for (const auto& one : script_.steps) {
+  bool answer(const script& what, int connection) {
+    for (const auto& one : what.steps) {
       const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(one.wait_ms);
       while (!stopping_ && std::chrono::steady_clock::now() < until) {
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -112,7 +121,7 @@ class scripted_server {
         return false;
       }
     }
-    while (script_.hold && !stopping_) {
+    while (what.hold && !stopping_) {
       if (!readable(connection, 5)) continue;
       char byte;
       if (recv(connection, &byte, 1, MSG_PEEK) <= 0) return false;
@@ -121,11 +130,12 @@ class scripted_server {
     return false;
   }
 
-  script script_;
+  std::vector<script> scripts_;
   int listener_ = -1;
   int port_ = 0;
   std::atomic<bool> stopping_{false};
   std::atomic<int> connections_{0};
+  std::atomic<int> requests_{0};
   mutable std::mutex mutex_;
   std::string request_;
   std::thread thread_;

@@ -30,7 +30,9 @@ using cli::json;
 using cli::weights;
 using verdicts = std::vector<std::uint8_t>;
 using adapter_type = adapter::lora_adapter<float>;
-using hybrid_engine = engine::hybrid_engine<device_config, serve::openai_client, router::rules>;
+/// One attempt and no waiting: the device answers at once when the server is away.
+using client_type = serve::basic_openai_client<serve::curl_transport>;
+using hybrid_engine = engine::hybrid_engine<device_config, client_type, router::rules>;
 
 void heading(const char* text) {
   std::printf("\n%s\n", text);
@@ -226,7 +228,7 @@ result<void> play_hybrid(device_engine device, const stage& on, const assets& fi
   client.base_url = server.url();
   client.model = "server";
   client.deadline = std::chrono::seconds(5);
-  hybrid_engine hybrid(std::move(device), on.router.policy, serve::openai_client(client));
+  hybrid_engine hybrid(std::move(device), on.router.policy, client_type(client));
   for (const auto& t : on.router.policy.thresholds) {
     std::printf("  to the server: %s %s %.3g\n", std::string(name(t.on)).c_str(),
                 t.on == router::signal_kind::scope_distance ? "above" : "below",

@@ -20,7 +20,10 @@ enum class errc {
   unsupported,     ///< understood, and refused: DoRA, another peft_type
   mismatch,        ///< belongs to something else: another base model, another pool
   network_failed,  ///< refused, cut, malformed or unexpected answer of a server
-  timed_out,       ///< the deadline passed
+  timed_out,       ///< the deadline passed, or another limit on waiting
+  cancelled,       ///< the caller gave up
+  untrusted,       ///< a server did not prove by its certificate that it is the one asked for
+  unavailable,     ///< not asked: it failed too often lately
 };
 
 /// One error: what kind, and one line that names the file, the tensor and both values.
@@ -37,11 +40,10 @@ class [[nodiscard]] result {
  public:
   using value_type = T;
 
-  result() noexcept
-    requires std::is_void_v<T>
+  result() noexcept requires std::is_void_v<T>
   = default;
   template <class U = stored>
-    requires(!std::is_void_v<T> && std::is_constructible_v<stored, U &&> &&
+    requires(!std::is_void_v<T> && std::is_constructible_v<stored, U&&> &&
              !std::is_same_v<std::remove_cvref_t<U>, result> &&
              !std::is_same_v<std::remove_cvref_t<U>, crayon::error>)
   result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}

@@ -223,6 +223,10 @@ class device_engine {
         break;
       }
       if (done.tokens == options.max_tokens || session_.position() == session_.context()) break;
+      if (options.cancelled != nullptr && options.cancelled->load()) {
+        done.finished = finish_reason::cancelled;
+        break;
+      }
       if (options.deadline_ms != 0 && clock::now() >= deadline) {
         done.finished = finish_reason::deadline;
         break;

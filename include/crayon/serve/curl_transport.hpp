@@ -12,6 +12,7 @@
 
 #include <curl/curl.h>
 
+#include <crayon/serve/curl_exchange.hpp>
 #include <crayon/serve/transport.hpp>
 
 namespace crayon::serve {
@@ -24,7 +25,8 @@ struct curl_options {
 /// be given up in time: curl_easy_perform looks at its progress callback only once a second while
 /// the server is silent. Certificates are always verified. Proxies as in the environment, but never
 /// for loopback addresses. One call at a time per transport. A program that
-/// speaks TLS ignores SIGPIPE, as libcurl does not touch signals here.
+/// speaks TLS ignores SIGPIPE, as libcurl does not touch signals here. A certificate that is
+/// refused is errc::untrusted, a limit on waiting errc::timed_out.
 class curl_transport {
  public:
   curl_transport() : curl_transport(curl_options{}) {}
@@ -38,60 +40,30 @@ class curl_transport {
 
   [[nodiscard]] result<http_response> post(const http_request& request, body_sink sink) {
     if (!easy_ || !multi_) return error{errc::io_failed, request.url + ": libcurl does not start"};
-    exchange current{request, sink, easy_.get(), {}, {}, {}, false, false};
+    if (is_cancelled(request)) {
+      return error{errc::cancelled, request.url + ": cancelled by the caller before it was sent"};
+    }
+    detail::curl_exchange current(request, sink, easy_.get());
     header_list headers;
     for (const auto& h : request.headers) headers.append(h.name + ": " + h.value);
     headers.append("Expect:");  // else a large body waits a second for "100 Continue"
 
     char detail[CURL_ERROR_SIZE] = "";
+    ++current.counted.attempts;
     configure(request, current, headers, detail);
     curl_multi_add_handle(multi_.get(), easy_.get());
     const CURLcode code = drive(current);
     curl_multi_remove_handle(multi_.get(), easy_.get());
     curl_easy_setopt(easy_.get(), CURLOPT_ERRORBUFFER, nullptr);
 
+    current.count_connections();
     if (current.thrown) std::rethrow_exception(current.thrown);
-    current.read_head();
+    current.read_status();
     if (code == CURLE_OK || current.enough) return std::move(current.response);
     return failure(current, code, detail);
   }
 
  private:
-  struct exchange {
-    const http_request& request;
-    body_sink sink;
-    CURL* easy;
-    http_response response;
-    std::exception_ptr thrown;
-    clock::time_point enough_since;
-    bool enough;  // the sink wants no more
-    bool too_long;
-
-    void read_head() {
-      long status = 0;
-      const char* type = nullptr;
-      curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-      curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &type);
-      response.head.status = static_cast<int>(status);
-      response.head.content_type = type ? type : "";
-    }
-
-    std::size_t take(std::string_view bytes) {
-      if (enough) return 0;
-      if (response.bytes == 0) read_head();
-      response.bytes += bytes.size();
-      if (response.bytes > request.max_response_bytes) {
-        too_long = true;
-        return 0;
-      }
-      if (!sink(response.head, bytes)) {
-        enough = true;
-        enough_since = clock::now();
-      }
-      return bytes.size();
-    }
-  };
-
   class header_list {
    public:
     header_list() = default;
@@ -108,7 +80,7 @@ class curl_transport {
   };
 
   static std::size_t on_body(char* bytes, std::size_t size, std::size_t count, void* user) {
-    auto& current = *static_cast<exchange*>(user);
+    auto& current = *static_cast<detail::curl_exchange*>(user);
     try {
       return current.take({bytes, size * count});
     } catch (...) {  // must not unwind through C
@@ -117,13 +89,32 @@ class curl_transport {
     }
   }
 
+  static std::size_t on_header(char* bytes, std::size_t size, std::size_t count, void* user) {
+    auto& current = *static_cast<detail::curl_exchange*>(user);
+    try {
+      current.take_header({bytes, size * count});
+    } catch (...) {
+      current.thrown = std::current_exception();
+      return 0;
+    }
+    return size * count;
+  }
+
+  /// Counts what goes out, where libcurl knows it exactly. Looks at none of it.
+  static int on_traffic(CURL*, curl_infotype kind, char*, std::size_t size, void* user) {
+    if (kind == CURLINFO_HEADER_OUT || kind == CURLINFO_DATA_OUT) {
+      static_cast<detail::curl_exchange*>(user)->counted.bytes_sent += size;
+    }
+    return 0;
+  }
+
   [[nodiscard]] static long milliseconds_until(clock::time_point when) noexcept {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - clock::now()).count();
     return static_cast<long>(std::clamp<decltype(left)>(left, 0, 1'000'000'000));
   }
 
-  void configure(const http_request& request, exchange& current, const header_list& headers,
-                 char* detail) {
+  void configure(const http_request& request, detail::curl_exchange& current,
+                 const header_list& headers, char* detail) {
     CURL* easy = easy_.get();
     curl_easy_reset(easy);
     const auto set = [easy](CURLoption option, auto value) {
@@ -137,6 +128,11 @@ class curl_transport {
     set(CURLOPT_ERRORBUFFER, detail);
     set(CURLOPT_WRITEFUNCTION, &curl_transport::on_body);
     set(CURLOPT_WRITEDATA, static_cast<void*>(&current));
+    set(CURLOPT_HEADERFUNCTION, &curl_transport::on_header);
+    set(CURLOPT_HEADERDATA, static_cast<void*>(&current));
+    set(CURLOPT_DEBUGFUNCTION, &curl_transport::on_traffic);
+    set(CURLOPT_DEBUGDATA, static_cast<void*>(&current));
+    set(CURLOPT_VERBOSE, 1L);  // to the function above, which prints nothing
     set(CURLOPT_FOLLOWLOCATION, 0L);
     set(CURLOPT_SSL_VERIFYPEER, 1L);
     set(CURLOPT_SSL_VERIFYHOST, 2L);
@@ -144,6 +140,10 @@ class curl_transport {
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_TCP_NODELAY, 1L);
     set(CURLOPT_TIMEOUT_MS, std::max(1L, milliseconds_until(request.deadline)));
+    // Of several addresses of a name, one that is silent gets half of it. 0 would mean 300 s.
+    if (request.limits.connect.count() > 0) {
+      set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.limits.connect.count()));
+    }
     set(CURLOPT_NOPROXY, no_proxy().c_str());
 #if LIBCURL_VERSION_NUM >= 0x075500
     set(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -162,29 +162,44 @@ class curl_transport {
     return std::string(own) == "*" ? "*" : std::string(own) + ",localhost,127.0.0.1,::1";
   }
 
-  /// Until the transfer is over, the deadline passes, or nobody wants it any more.
-  [[nodiscard]] CURLcode drive(const exchange& current) {
+  /// Until the transfer is over, the deadline or a limit passes, or nobody wants it any more.
+  [[nodiscard]] CURLcode drive(detail::curl_exchange& current) {
     // After the last wanted byte the protocol's own end mostly follows at once, and then the
     // connection can be used again; it is not waited for longer than this.
     constexpr auto linger = std::chrono::milliseconds(20);
-    constexpr long tick = 20;  // how soon a cancellation is seen, in ms
+    constexpr long tick = 10;  // how soon a cancellation is seen, in ms
+    const auto& request = current.request;
     for (;;) {
       int running = 0;
       if (curl_multi_perform(multi_.get(), &running) != CURLM_OK) return CURLE_FAILED_INIT;
       int left = 0;
       while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
-        if (message->msg == CURLMSG_DONE) return message->data.result;
+        if (message->msg != CURLMSG_DONE) continue;
+        if (message->data.result == CURLE_OPERATION_TIMEDOUT && !current.connected() &&
+            current.patience() < request.deadline) {
+          current.limit = {"connection", request.limits.connect};  // libcurl's own timer
+        }
+        return message->data.result;
       }
-      if (current.enough && clock::now() - current.enough_since > linger) return CURLE_OK;
-      const auto* cancelled = current.request.cancelled;
-      if (cancelled != nullptr && cancelled->load()) return CURLE_ABORTED_BY_CALLBACK;
-      const long until = milliseconds_until(current.request.deadline);
-      if (until == 0) return CURLE_OPERATION_TIMEDOUT;
-      curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(std::min(until, tick)), nullptr);
+      if (is_cancelled(request)) return CURLE_ABORTED_BY_CALLBACK;
+      auto until = request.deadline;
+      if (current.enough) {
+        until = std::min(until, current.enough_since + linger);
+        if (clock::now() >= until) return CURLE_OK;
+      } else if (const auto limit = current.patience(); limit < until) {
+        if (clock::now() >= limit) return CURLE_OPERATION_TIMEDOUT;
+        until = limit;
+      }
+      current.limit = {};
+      const long wait = milliseconds_until(until);
+      if (wait == 0) return CURLE_OPERATION_TIMEDOUT;
+      const long most = request.cancelled != nullptr ? tick : 1'000;
+      curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(std::min(wait, most)), nullptr);
     }
   }
 
-  [[nodiscard]] static error failure(const exchange& current, CURLcode code, const char* detail) {
+  [[nodiscard]] static error failure(const detail::curl_exchange& current, CURLcode code,
+                                     const char* detail) {
     const std::string& url = current.request.url;
     const std::string received = std::to_string(current.response.bytes) + " bytes received";
     if (current.too_long) {
@@ -195,13 +210,24 @@ class curl_transport {
     switch (code) {
       case CURLE_OPERATION_TIMEDOUT:
         return {errc::timed_out,
-                url + ": no complete answer before the deadline (" +
+                url + ": " +
+                    (current.limit.waited_for == nullptr ? "no complete answer before the deadline"
+                                                         : current.limit.text()) +
+                    " (" +
                     (current.response.head.status == 0
                          ? std::string("no response")
                          : "HTTP " + std::to_string(current.response.head.status)) +
                     ", " + received + ")"};
       case CURLE_ABORTED_BY_CALLBACK:
-        return {errc::network_failed, url + ": cancelled by the caller (" + received + ")"};
+        return {errc::cancelled, url + ": cancelled by the caller (" + received + ")"};
+      case CURLE_PEER_FAILED_VERIFICATION:
+      case CURLE_SSL_ISSUER_ERROR:
+      case CURLE_SSL_CACERT_BADFILE:
+      case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+        return {errc::untrusted, url + ": the server's certificate is refused: " +
+                                     (*detail ? detail : curl_easy_strerror(code))};
+      case CURLE_URL_MALFORMAT:
+        return {errc::bad_value, url + ": " + (*detail ? detail : curl_easy_strerror(code))};
       case CURLE_PARTIAL_FILE:
       case CURLE_RECV_ERROR:
       case CURLE_GOT_NOTHING:

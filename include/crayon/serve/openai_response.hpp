@@ -13,17 +13,10 @@
 #include <crayon/concepts.hpp>
 #include <crayon/core/utf8.hpp>
 #include <crayon/io/json.hpp>
+#include <crayon/serve/completion.hpp>
 #include <crayon/serve/sse.hpp>
-#include <crayon/serve/transport.hpp>
 
 namespace crayon::serve {
-
-struct completion {
-  std::string text;
-  std::string finish_reason;      ///< the server's word; "cancelled": the caller stopped it
-  std::size_t prompt_tokens = 0;  ///< 0: the server did not say
-  std::size_t completion_tokens = 0;
-};
 
 namespace detail {
 
@@ -62,11 +55,16 @@ namespace detail {
   return string_at(*found, "message", found->dump());
 }
 
-/// Understands one response as it comes in: a stream of events, one JSON document, or neither.
+/// Understands one response as it comes in: a stream of events, one JSON document, or neither. A
+/// server may repeat the key that it was sent; no error does.
 class response_reader {
  public:
-  response_reader(const std::string& url, piece_sink on_piece, completion& answer)
-      : url_(url), on_piece_(on_piece), answer_(answer) {}
+  response_reader(const std::string& url, const std::string& secret, piece_sink on_piece,
+                  completion& answer)
+      : url_(url), secret_(secret), on_piece_(on_piece), answer_(answer) {}
+
+  /// True from the first piece of the answer on.
+  [[nodiscard]] const bool& answering() const noexcept { return answering_; }
 
   bool take(const response_head& head, std::string_view bytes) {
     if (is_stream(head)) {
@@ -89,15 +87,17 @@ class response_reader {
     const auto body = io::parse_json(body_);
     if (head.status != 200) {
       const auto message = error_message(body);
-      return network("HTTP " + std::to_string(head.status) + ", " +
-                     (message ? excerpt(*message, 300) : came(head)) + " instead of an answer");
+      return network("HTTP " + std::to_string(head.status) +
+                     (head.retry_after.empty() ? "" : ", retry after " + quote(head.retry_after)) +
+                     ", " + (message ? quote(*message, 300) : came(head)) +
+                     " instead of an answer");
     }
     if (head.content_type.find("json") == std::string::npos) {
       return network("HTTP 200 with " + came(head) + " where JSON was expected");
     }
-    if (body.is_discarded()) return network("HTTP 200 with malformed JSON: " + excerpt(body_));
+    if (body.is_discarded()) return network("HTTP 200 with malformed JSON: " + quote(body_));
     if (!take_document(body, "message")) {
-      return failure_ ? *failure_ : network("JSON without choices: " + excerpt(body_));
+      return failure_ ? *failure_ : network("JSON without choices: " + quote(body_));
     }
     return {};
   }
@@ -111,7 +111,17 @@ class response_reader {
 
   [[nodiscard]] std::string came(const response_head& head) const {
     return (head.content_type.empty() ? std::string("no content type") : head.content_type) + ' ' +
-           excerpt(body_);
+           quote(body_);
+  }
+
+  [[nodiscard]] std::string quote(std::string_view text, std::size_t length = 60) const {
+    std::string clean(text.substr(0, 65536));
+    if (!secret_.empty()) {
+      for (std::size_t at = 0; (at = clean.find(secret_, at)) != std::string::npos; ++at) {
+        clean.replace(at, secret_.size(), "*");
+      }
+    }
+    return excerpt(clean, length);
   }
 
   [[nodiscard]] error network(std::string what) const {
@@ -126,11 +136,11 @@ class response_reader {
     const auto body = io::parse_json(event.data);
     if (body.is_discarded()) {
       failure_ = network("event " + std::to_string(events_.count()) +
-                         " is malformed JSON: " + excerpt(event.data));
+                         " is malformed JSON: " + quote(event.data));
     } else if (!take_document(body, "delta") && !failure_ && !body.contains("choices") &&
                !body.contains("usage")) {
       failure_ = network("event " + std::to_string(events_.count()) +
-                         " has no choices: " + excerpt(event.data));
+                         " has no choices: " + quote(event.data));
     }
     return !failure_ && !cancelled_;
   }
@@ -138,7 +148,7 @@ class response_reader {
   /// One choice: {"delta" or "message": {"content": ...}} of a chat, or {"text": ...}.
   bool take_document(const nlohmann::json& body, const char* message) {
     if (const auto text = error_message(body)) {
-      failure_ = network("the server reports an error: " + excerpt(*text, 300));
+      failure_ = network("the server reports an error: " + quote(*text, 300));
       return false;
     }
     if (!body.is_object()) return false;
@@ -150,6 +160,9 @@ class response_reader {
     if (choices == body.end() || !choices->is_array() || choices->empty()) return false;
     const auto& choice = (*choices)[0];
     if (!choice.is_object()) return false;
+    if (const auto found = choice.find("logprobs"); found != choice.end()) {
+      read_log_probs(*found, answer_.tokens);
+    }
     std::string piece;
     if (const auto chat = choice.find(message); chat != choice.end()) {
       piece = string_at(*chat, "content");
@@ -158,6 +171,7 @@ class response_reader {
     }
     answer_.finish_reason = string_at(choice, "finish_reason", answer_.finish_reason);
     if (piece.empty()) return true;
+    answering_ = true;
     answer_.text += piece;
     if (!on_piece_(piece)) {
       cancelled_ = true;
@@ -167,12 +181,13 @@ class response_reader {
   }
 
   const std::string& url_;
+  const std::string& secret_;
   piece_sink on_piece_;
   completion& answer_;
   sse_parser events_;
   std::string body_;
   std::optional<error> failure_;
-  bool done_ = false, cancelled_ = false;
+  bool answering_ = false, done_ = false, cancelled_ = false;
 };
 
 }  // namespace detail
