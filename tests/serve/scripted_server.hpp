@@ -13,6 +13,7 @@
 #include <chrono>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@ namespace crayon::test {
 struct step {
   int wait_ms = 0;
   std::string send;
+  int times = 1;
 };
 
 struct script {
@@ -60,6 +62,7 @@ class scripted_server {
   [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
   [[nodiscard]] int connections() const { return connections_; }
   [[nodiscard]] int requests() const { return requests_; }
+  [[nodiscard]] std::size_t bytes_received() const { return bytes_received_; }
   [[nodiscard]] std::string last_request() const {
     const std::lock_guard lock(mutex_);
     return request_;
@@ -100,6 +103,7 @@ class scripted_server {
       const auto count = recv(connection, buffer, sizeof buffer, 0);
       if (count <= 0) return false;
       text.append(buffer, static_cast<std::size_t>(count));
+      bytes_received_ += static_cast<std::size_t>(count);
       const auto head = text.find("\r\n\r\n");
       if (head == std::string::npos) continue;
       const auto length = text.find("Content-Length: ");
@@ -110,15 +114,27 @@ class scripted_server {
     return !stopping_;
   }
 
+  [[nodiscard]] bool send_all(int connection, std::string_view bytes) const {
+    while (!stopping_ && !bytes.empty()) {
+      pollfd one{connection, POLLOUT, 0};
+      if (poll(&one, 1, 5) <= 0) continue;
+      const auto count = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (count < 0) return false;
+      bytes.remove_prefix(static_cast<std::size_t>(count));
+    }
+    return !stopping_;
+  }
+
   /// True: the connection stays good for another request.
   bool answer(const script& what, int connection) {
     for (const auto& one : what.steps) {
-      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(one.wait_ms);
-      while (!stopping_ && std::chrono::steady_clock::now() < until) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
-      }
-      if (stopping_ || send(connection, one.send.data(), one.send.size(), MSG_NOSIGNAL) < 0) {
-        return false;
+      for (int i = 0; i < one.times; ++i) {
+        const auto until =
+            std::chrono::steady_clock::now() + std::chrono::milliseconds(one.wait_ms);
+        while (!stopping_ && std::chrono::steady_clock::now() < until) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+        if (stopping_ || !send_all(connection, one.send)) return false;
       }
     }
     while (what.hold && !stopping_) {
@@ -136,6 +152,7 @@ class scripted_server {
   std::atomic<bool> stopping_{false};
   std::atomic<int> connections_{0};
   std::atomic<int> requests_{0};
+  std::atomic<std::size_t> bytes_received_{0};
   mutable std::mutex mutex_;
   std::string request_;
   std::thread thread_;
