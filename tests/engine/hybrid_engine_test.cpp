@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/engine/hybrid_engine.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -44,6 +45,8 @@ struct scripted_remote {
     remote_answer out;
     out.outcome = outcome;
     out.attempts = 1;
+    out.bytes_sent = 123;
+    out.endpoint = "http://server";
     for (const auto& piece : pieces) {
       out.text += piece;
       ++out.completion_tokens;
@@ -165,6 +168,9 @@ TEST_CASE("who answers, and what the record says", "[engine]") {
       CHECK(record.reason == r.reason);
       CHECK(log.calls == r.calls);
       CHECK(record.attempts == static_cast<std::size_t>(r.calls));
+      CHECK(record.bytes_sent == (r.calls == 0 ? 0 : 123));
+      CHECK(record.server == (r.calls == 0 ? "" : "http://server"));
+      CHECK(record.deadline_left_ms != record.deadline_left_ms);  // NaN: there was none
       CHECK(record.server_error == (r.server_works ? "" : broken.text));
       const bool late = r.reason == route_reason::after_answer;
       const bool theirs =
@@ -240,8 +246,10 @@ TEST_CASE("the server gets the smaller of the two deadlines", "[engine]") {
   REQUIRE(answer);
   CHECK(answer->record.source == answer_source::device_after_failure);
   CHECK(answer->record.server_error.find("40 ms") != std::string::npos);
+  CHECK(answer->record.deadline_left_ms < 0);
   CHECK(answer->record.attempts == 0);
   CHECK(log.calls == 0);
+  CHECK(hybrid.answer("a", {.max_tokens = 3, .deadline_ms = 9000})->record.deadline_left_ms > 1000);
 }
 
 TEST_CASE("the device's answer after a failure has what is left of the deadline", "[engine]") {
@@ -300,6 +308,8 @@ TEST_CASE("a private prompt stays on the device, whatever the router says", "[en
   CHECK(all.answer->record.reason == route_reason::is_private);
   CHECK(all.answer->text == tiny_device().answer("2+2=", short_answer)->text);
   CHECK(all.pieces == all.answer->text);
+  CHECK(all.answer->record.bytes_sent == 0);
+  CHECK(all.answer->record.server.empty());
   // Not even when the device cannot answer it.
   CHECK_FALSE(hybrid.answer(private_prompt(std::string(60, 'x'))));
   CHECK(log.calls == 0);
@@ -324,4 +334,27 @@ TEST_CASE("the default router asks the server out of scope and when unsure", "[e
   CHECK(decide(distance + 0.01F, sure * 0.99F).source == answer_source::device);
   CHECK(decide(distance - 0.01F, sure * 0.99F).reason == route_reason::before_answer);
   CHECK(decide(distance + 0.01F, sure * 1.01F).source == answer_source::server);
+}
+
+TEST_CASE("a call that is cancelled while the server is asked has no answer", "[engine]") {
+  std::atomic<bool> cancelled{false};
+  struct leaving {
+    std::atomic<bool>* flag;
+    remote_answer complete(std::string_view, const generation_options& options, piece_sink) {
+      CHECK(options.cancelled == flag);
+      *flag = true;
+      return {error{errc::cancelled, "http://server: cancelled"}, "", 0, 0, 1};
+    }
+  };
+  hybrid_engine hybrid(tiny_device(), router::always_server{}, leaving{&cancelled});
+  generation_options options = short_answer;
+  options.cancelled = &cancelled;
+  const auto answer = hybrid.answer("2+2=", options);
+  REQUIRE_FALSE(answer);
+  CHECK(answer.error().code == errc::cancelled);
+  // And the device stops after the token it was at.
+  const auto own = tiny_device().answer("2+2=", options);
+  REQUIRE(own);
+  CHECK(own->tokens == 1);
+  CHECK(own->finished == engine::finish_reason::cancelled);
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,12 +70,16 @@ struct answer_record {
   route_reason reason = route_reason::confident;
   signals seen{};                 ///< what the router decided on last
   std::size_t attempts = 0;       ///< requests sent to the server
+  std::size_t bytes_sent = 0;     ///< of these requests
+  std::string server;             ///< whose answer or failure it was, a URL; empty: not asked
   std::string server_error;       ///< one line; empty: the server did not fail or was not asked
   std::size_t prompt_tokens = 0;  ///< as the source counts them; 0: it did not say
   std::size_t tokens = 0;         ///< of the answer, likewise
   std::size_t wasted_tokens = 0;  ///< generated on the device for an answer that was not used
   double milliseconds = 0;        ///< of the whole call
   double server_ms = 0;           ///< of it, waiting for the server
+  /// Of the call's deadline, below 0 where it was late by that much; NaN: it had none.
+  double deadline_left_ms = std::numeric_limits<double>::quiet_NaN();
 };
 
 struct hybrid_answer {
@@ -128,12 +133,12 @@ class hybrid_engine {
   /// Answered on the device, or an error: neither the router nor the server learns of it.
   [[nodiscard]] result<hybrid_answer> answer(const private_prompt& prompt,
                                              const generation_options& options = {}) {
-    return keep(device_.answer(prompt, options));
+    return keep(device_.answer(prompt, options), options);
   }
   [[nodiscard]] result<hybrid_answer> answer(const private_prompt& prompt,
                                              const generation_options& options,
                                              piece_sink on_piece) {
-    return keep(device_.answer(prompt, options, on_piece));
+    return keep(device_.answer(prompt, options, on_piece), options);
   }
 
  private:
@@ -143,11 +148,17 @@ class hybrid_engine {
     return std::chrono::duration<double, std::milli>(clock::now() - start).count();
   }
 
-  [[nodiscard]] static result<hybrid_answer> keep(result<device_answer> own) {
+  static void measure(answer_record& record, const generation_options& options, double taken_ms) {
+    record.milliseconds = taken_ms;
+    if (options.deadline_ms != 0) record.deadline_left_ms = options.deadline_ms - taken_ms;
+  }
+
+  [[nodiscard]] static result<hybrid_answer> keep(result<device_answer> own,
+                                                  const generation_options& options) {
     if (!own) return own.error();
     hybrid_answer out;
     out.record.reason = route_reason::is_private;
-    out.record.milliseconds = own->milliseconds;
+    measure(out.record, options, own->milliseconds);
     take(out, *std::move(own));
     return out;
   }
@@ -165,7 +176,12 @@ class hybrid_engine {
     hybrid_answer out;
     answer_record& record = out.record;
     const auto finished = [&]() -> result<hybrid_answer> {
-      record.milliseconds = milliseconds_since(start);
+      measure(record, options, milliseconds_since(start));
+      // No answer for somebody who has gone.
+      if (record.source == answer_source::device_after_failure && options.cancelled != nullptr &&
+          options.cancelled->load()) {
+        return error{errc::cancelled, record.server_error};
+      }
       return std::move(out);
     };
 
@@ -240,6 +256,8 @@ class hybrid_engine {
     remote_answer theirs = server_.complete(prompt, asked, pass);
     record.server_ms = milliseconds_since(asked_at);
     record.attempts = theirs.attempts;
+    record.bytes_sent = theirs.bytes_sent;
+    record.server = std::move(theirs.endpoint);
     if (!theirs.outcome) {
       record.server_error = theirs.outcome.error().text;
       if (!handed_on) return false;
