@@ -18,6 +18,7 @@
 #include <utility>
 
 #include <crayon/concepts.hpp>
+#include <crayon/serve/transport.hpp>
 
 namespace crayon::serve {
 
@@ -128,7 +129,6 @@ class hedged {
 
   [[nodiscard]] remote_answer complete(std::string_view prompt, const generation_options& options,
                                        piece_sink on_piece) {
-    using clock = std::chrono::steady_clock;
     using std::chrono::milliseconds;
     const auto begun = clock::now();
     const auto deadline =
