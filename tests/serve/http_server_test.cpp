@@ -248,7 +248,7 @@ TEST_CASE("requests that are wrong are refused in one sentence", "[serve]") {
       {R"({"model":"gpt-4","messages":[{"role":"user","content":"x"}]})", 404, "\"gpt-4\""},
       {R"({"model":7,"messages":[{"role":"user","content":"x"}]})", 400, "'model' is 7"},
       {R"({"n":2,"messages":[{"role":"user","content":"x"}]})", 400, "'n' is 2"},
-      {R"({"logprobs":true,"messages":[{"role":"user","content":"x"}]})", 400, "'logprobs'"},
+      {R"({"logprobs":true,"messages":[{"role":"user","content":"x"}]})", 400, "does not tell"},
       {R"({"stream":"yes","messages":[{"role":"user","content":"x"}]})", 400,
        "'stream' is \"yes\""},
       {R"({"temperature":-1,"messages":[{"role":"user","content":"x"}]})", 400,
@@ -410,4 +410,76 @@ TEST_CASE("stop lets an answer finish within its grace, and cuts it off after th
     CHECK(static_cast<bool>(answer.outcome) == (grace > 1s));
     if (grace > 1s) CHECK(answer.text.size() == 50);
   }
+}
+
+TEST_CASE("a full queue is HTTP 429 with the time to wait, and nobody else suffers", "[serve]") {
+  echo model;
+  model.per_byte = 10ms;
+  server_options options;
+  options.queue = 1;
+  fixture at(options, model);
+  const std::string busy = R"({"prompt":")" + std::string(60, 'x') + R"("})";
+  reply first{}, second{};
+  std::thread running([&] { first = post(at.port, "/v1/completions", busy); });
+  while (at.seen->now == 0) std::this_thread::sleep_for(1ms);
+  std::thread waiting([&] { second = post(at.port, "/v1/completions", R"({"prompt":"y"})"); });
+  while (curl(at.url() + "/metrics").find("crayon_queue_depth 1") == std::string::npos) {
+    std::this_thread::sleep_for(5ms);
+  }
+  const std::string third = curl("-i -d '{\"prompt\":\"z\"}' " + at.url() + "/v1/completions");
+  CHECK(third.find("429 ") != std::string::npos);
+  CHECK(third.find("Retry-After: 1\r\n") != std::string::npos);
+  CHECK(third.find("rate_limit_exceeded") != std::string::npos);
+  running.join();
+  waiting.join();
+  CHECK(first.status == 200);
+  CHECK(second.status == 200);
+  CHECK(at.seen->most == 1);
+  std::string metrics;
+  for (int i = 0; i < 100; ++i) {  // a response is counted when it has gone out
+    metrics = curl(at.url() + "/metrics");
+    if (metrics.find("status=\"200\"} 2") != std::string::npos) break;
+    std::this_thread::sleep_for(5ms);
+  }
+  CAPTURE(metrics);
+  for (const char* line :
+       {"crayon_http_requests_total{path=\"/v1/completions\",status=\"200\"} 2\n",
+        "crayon_http_requests_total{path=\"/v1/completions\",status=\"429\"} 1\n",
+        "crayon_tokens_total{direction=\"in\"} 61\n", "crayon_tokens_total{direction=\"out\"} 61\n",
+        "crayon_answer_seconds_count 2\n", "crayon_queue_depth 0\n"}) {
+    CHECK(metrics.find(line) != std::string::npos);
+  }
+}
+
+TEST_CASE("a server that stops says so to who asks for its health", "[serve]") {
+  echo model;
+  model.per_byte = 10ms;
+  fixture at({}, model);
+  std::thread running(
+      [&] { post(at.port, "/v1/completions", R"({"prompt":")" + std::string(80, 'x') + R"("})"); });
+  while (at.seen->now == 0) std::this_thread::sleep_for(1ms);
+  std::thread stopping([&] { at.server.stop(); });
+  std::string health;
+  for (int i = 0; i < 50 && health.find("503") == std::string::npos; ++i) {
+    health = curl("-i " + at.url() + "/health");
+  }
+  CHECK(health.find("503") != std::string::npos);
+  CHECK(health.find("stopping") != std::string::npos);
+  running.join();
+  stopping.join();
+}
+
+TEST_CASE("models of adapters are listed, and asked for by their names", "[serve]") {
+  server_options options;
+  options.adapters = {"dates", "numbers"};
+  options.blends = true;
+  fixture at(options);
+  const auto models = json::parse(curl(at.url() + "/v1/models"));
+  std::vector<std::string> ids;
+  for (const auto& one : models["data"]) ids.push_back(one["id"]);
+  CHECK(ids == std::vector<std::string>{"crayon", "dates", "numbers", "blend"});
+  const auto out = post(at.port, "/v1/completions", R"({"model":"dates","prompt":"x"})");
+  CHECK(out.status == 200);
+  CHECK(out.parsed()["model"] == "dates");
+  CHECK(post(at.port, "/v1/completions", R"({"model":"times","prompt":"x"})").status == 404);
 }

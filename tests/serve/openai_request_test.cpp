@@ -15,15 +15,9 @@ using crayon::serve::request_limits;
 
 crayon::generation_options options_of(const std::string& fields, request_limits limits = {}) {
   const auto parsed = parse_request(
-      "{\"prompt\":\"x\"" + (fields.empty() ? "" : "," + fields) + "}", false, "tiny", limits);
+      "{\"prompt\":\"x\"" + (fields.empty() ? "" : "," + fields) + "}", false, {"tiny"}, limits);
   REQUIRE(parsed);
   return parsed->generation.options;
-}
-
-std::string data_of(std::string_view event) {
-  REQUIRE(event.starts_with("data: "));
-  REQUIRE(event.ends_with("\n\n"));
-  return std::string(event.substr(6, event.size() - 8));
 }
 
 }  // namespace request
@@ -53,7 +47,7 @@ TEST_CASE("chats and completions are told apart by their path", "[serve]") {
       R"({"model":"tiny","stream":true,"stream_options":{"include_usage":true},"logprobs":false,)"
       R"("tools":[],"n":1,"messages":[{"role":"system","content":"s"},{"role":"user","content":)"
       R"([{"type":"text","text":"2 "},{"type":"text","text":"+ 2"}]}]})";
-  const auto chat = request::parse_request(body, true, "tiny", {});
+  const auto chat = request::parse_request(body, true, {"tiny"}, {});
   REQUIRE(chat);
   CHECK(chat->chat);
   CHECK(chat->stream);
@@ -61,10 +55,10 @@ TEST_CASE("chats and completions are told apart by their path", "[serve]") {
   CHECK(chat->generation.prompt == "2 + 2");
   REQUIRE(chat->generation.messages.size() == 2);
   CHECK(chat->generation.messages[0].role == "system");
-  const auto as_text = request::parse_request(body, false, "tiny", {});
+  const auto as_text = request::parse_request(body, false, {"tiny"}, {});
   REQUIRE_FALSE(as_text);
   CHECK(as_text.error().text == "'prompt' is null, expected one string");
-  const auto one = request::parse_request(R"({"prompt":["only"]})", false, "tiny", {});
+  const auto one = request::parse_request(R"({"prompt":["only"]})", false, {"tiny"}, {});
   REQUIRE(one);
   CHECK(one->generation.prompt == "only");
   CHECK_FALSE(one->stream);
@@ -72,7 +66,7 @@ TEST_CASE("chats and completions are told apart by their path", "[serve]") {
 
 TEST_CASE("a refusal names the field, its value and what was expected", "[serve]") {
   const auto says = [](std::string_view text, std::string_view expected) {
-    const auto refused = request::parse_request(text, false, "tiny", {});
+    const auto refused = request::parse_request(text, false, {"tiny"}, {});
     REQUIRE_FALSE(refused);
     CHECK(refused.error().text == expected);
   };
@@ -92,7 +86,7 @@ TEST_CASE("a refusal names the field, its value and what was expected", "[serve]
        "'response_format' is {\"type\":\"json_object\"}, expected {\"type\": \"text\"}");
   CHECK(request::parse_request(R"({"prompt":"x","logit_bias":{},"frequency_penalty":0.0,)"
                                R"("response_format":{"type":"text"}})",
-                               false, "tiny", {}));
+                               false, {"tiny"}, {}));
   says(R"({"prompt":"x","stop":["a","b","c","d","e"]})",
        "'stop' is [\"a\",\"b\",\"c\",\"d\",\"e\"], expected a string or a list of up to 4 strings, "
        "none empty");
@@ -100,36 +94,61 @@ TEST_CASE("a refusal names the field, its value and what was expected", "[serve]
        "'prompt' is {\"long\":\"" + std::string(51, 'x') + "..., expected one string");
 }
 
-TEST_CASE("answers in OpenAI's shape", "[serve]") {
-  using nlohmann::json;
-  const crayon::serve::generation done{5, 2, true};
-  crayon::serve::answer_frame chat{"id-1", "tiny", 1700000000, true};
-  CHECK(json::parse(chat.document("four", done)) ==
-        json::parse(R"({"id":"id-1","object":"chat.completion","created":1700000000,"model":"tiny",
-                        "choices":[{"index":0,"logprobs":null,"finish_reason":"length",
-                                    "message":{"role":"assistant","content":"four"}}],
-                        "usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}})"));
-  const auto first = json::parse(request::data_of(chat.event("fo", true)));
-  CHECK(first["object"] == "chat.completion.chunk");
-  CHECK(first["choices"] == json::parse(R"([{"index":0,"logprobs":null,"finish_reason":null,
-                         "delta":{"role":"assistant","content":"fo"}}])"));
-  const auto next = json::parse(request::data_of(chat.event("ur", false)));
-  CHECK(next["choices"][0]["delta"] == json{{"content", "ur"}});
-  const auto last = json::parse(request::data_of(chat.event("", false, &done)));
-  CHECK(last["choices"][0]["delta"] == json::object());
-  CHECK(last["choices"][0]["finish_reason"] == "length");
-  const auto usage = json::parse(request::data_of(chat.usage_event(done)));
-  CHECK(usage["choices"] == json::array());
-  CHECK(usage["usage"]["total_tokens"] == 7);
+TEST_CASE("a request names the base, an adapter, or a mix of adapters", "[serve]") {
+  const crayon::serve::served_models models{"base", {"dates", "numbers"}, true};
+  const auto parse = [&](const std::string& fields) {
+    return request::parse_request("{\"prompt\":\"x\"" + fields + "}", false, models, {});
+  };
+  const auto plain = parse("");
+  REQUIRE(plain);
+  CHECK(plain->model == "base");
+  CHECK(plain->generation.adapter.empty());
+  CHECK(plain->generation.blend.empty());
+  const auto one = parse(R"(,"model":"dates")");
+  REQUIRE(one);
+  CHECK(one->model == "dates");
+  CHECK(one->generation.adapter == "dates");
+  for (const char* model : {"", R"(,"model":"base")", R"(,"model":"blend")"}) {
+    const auto mix = parse(std::string(model) + R"(,"blend":{"dates":0.75,"numbers":-2})");
+    REQUIRE(mix);
+    CHECK(mix->generation.adapter.empty());
+    CHECK(mix->generation.blend ==
+          std::vector<std::pair<std::string, float>>{{"dates", 0.75F}, {"numbers", -2.0F}});
+  }
+  const auto says = [&](const std::string& fields, const std::string& expected) {
+    const auto refused = parse(fields);
+    CAPTURE(fields);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().text.find(expected) != std::string::npos);
+  };
+  says(R"(,"model":"times")", R"(has "base", "dates", "numbers", "blend")");
+  says(R"(,"model":"blend")", "'blend' is null, expected weights");
+  says(R"(,"model":"dates","blend":{"dates":1})", "none beside the model \"dates\"");
+  says(R"(,"blend":{})", "'blend' is {}");
+  says(R"(,"blend":[1])", "'blend' is [1]");
+  says(R"(,"blend":{"dates":"1"})", "'blend' is");
+  says(R"(,"blend":{"dates":1e300})", "'blend' is");
+  const auto none = request::parse_request(R"({"prompt":"x","blend":{"a":1}})", false, {"b"}, {});
+  REQUIRE_FALSE(none);
+  CHECK(none.error().text.find("no adapters to blend") != std::string::npos);
+}
 
-  const crayon::serve::answer_frame text{"id-2", "tiny", 0, false};
-  const auto document = json::parse(text.document("a\xFF", {1, 1, false}));
-  CHECK(document["object"] == "text_completion");
-  CHECK(document["choices"][0]["text"] == "a\uFFFD");  // half a character is no JSON
-  CHECK(document["choices"][0]["finish_reason"] == "stop");
-  CHECK(json::parse(request::data_of(text.event("b", true)))["choices"][0]["text"] == "b");
-
-  CHECK(json::parse(crayon::serve::error_body("too \"long\"", "invalid_request_error", "400")) ==
-        json::parse(R"({"error":{"message":"too \"long\"","type":"invalid_request_error",
-                                 "param":null,"code":"400"}})"));
+TEST_CASE("log-probabilities, as chats and as completions ask for them", "[serve]") {
+  const auto parse = [](bool chat, const std::string& fields) {
+    return request::parse_request(
+        (chat ? R"({"messages":[{"role":"user","content":"x"}])" : R"({"prompt":"x")") + fields +
+            "}",
+        chat, {"tiny"}, {});
+  };
+  CHECK_FALSE(parse(true, "")->generation.log_probs);
+  CHECK_FALSE(parse(false, R"(,"logprobs":false)")->generation.log_probs);
+  CHECK(parse(true, R"(,"logprobs":true)")->generation.log_probs);
+  CHECK(parse(true, R"(,"logprobs":true,"top_logprobs":20)")->generation.top_log_probs == 20);
+  CHECK(parse(false, R"(,"logprobs":0)")->generation.log_probs);
+  CHECK(parse(false, R"(,"logprobs":5)")->generation.top_log_probs == 5);
+  CHECK_FALSE(parse(true, R"(,"top_logprobs":2)"));
+  CHECK_FALSE(parse(true, R"(,"logprobs":true,"top_logprobs":21)"));
+  CHECK_FALSE(parse(true, R"(,"logprobs":3)"));
+  CHECK_FALSE(parse(false, R"(,"logprobs":6)"));
+  CHECK_FALSE(parse(false, R"(,"logprobs":-1)"));
 }

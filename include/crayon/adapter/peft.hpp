@@ -106,20 +106,49 @@ namespace peft_keys {
   return file;
 }
 
+/// The tensors of an adapter; makes `info` say what they are. `directory` stands in errors.
+template <element E>
+[[nodiscard]] result<void> fill(const std::string& directory, const lora_adapter<E>& adapter,
+                                peft_info& info, tensor_list& list) {
+  CRAYON_TRY(const std::vector<site_shape> modules,
+             writable(directory, adapter.shapes(), info));
+  info.target_modules.clear();
+  for (const auto& s : modules) info.target_modules.push_back(s.module);
+  auto rule = rule_for(modules, info.scaling);
+  if (!rule) return error{rule.error().code, directory + ": " + rule.error().text};
+  info.scaling = *std::move(rule);
+
+  for (std::size_t i = 0; i < adapter.size(); ++i) {
+    const site_shape& s = adapter.shape(i);
+    const auto f = adapter.factors(i);
+    if (s.kind == site_kind::bias) {
+      const auto layer = *adapter.find(layer_of_bias(s.module));
+      CRAYON_CHECK(list.add_bias(s.module, folded(f, adapter.shape(layer).scale)));
+      continue;
+    }
+    CRAYON_CHECK(list.add(s, f));
+    if (!info.lora_bias || s.kind == site_kind::embedding) continue;
+    if (!adapter.find(s.module + ".bias")) {  // PEFT has a bias at every layer or at none
+      CRAYON_CHECK(list.add_bias(s.module + ".bias", aligned_vector<float>(s.out, 0.0F)));
+    }
+  }
+  for (const auto& t : info.saved) list.add(t);
+  return {};
+}
+
+[[nodiscard]] inline std::map<std::string, std::string> metadata_of(const peft_info& info) {
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (!info.base_hash.empty()) metadata["crayon.base_hash"] = info.base_hash;
+  return metadata;
+}
+
 }  // namespace peft_keys
 
-/// Loads a PEFT directory and converts its factors to E: LoRA on linear layers (Conv1D too),
-/// lora_bias and embeddings, with any rule for rank and scale. Modules that PEFT saved whole come
-/// along in `info.saved`. Refuses, with an error that names the directory, the key and the value,
-/// what is something else: DoRA, other peft_types, trained biases, convolutions, initialisations
-/// that change the base model.
+/// The factors in `file`, converted to E, as `info` says they are to be read.
 template <element E>
-[[nodiscard]] result<peft_adapter<E>> load_peft(const std::string& directory) {
-  const std::string config_path = directory + "/" + std::string(peft_config_name);
-  CRAYON_TRY(const std::string text, io::read_text(config_path));
+[[nodiscard]] result<peft_adapter<E>> read_peft(peft_info info, const io::safetensors& file) {
   peft_adapter<E> loaded;
-  CRAYON_TRY(loaded.info, parse_peft_config(config_path, text));
-  CRAYON_TRY(const io::safetensors file, peft_keys::open_weights(directory));
+  loaded.info = std::move(info);
   const auto hash = file.metadata().find("crayon.base_hash");
   if (hash != file.metadata().end()) loaded.info.base_hash = hash->second;
   CRAYON_TRY(peft_keys::contents found, peft_keys::collect(file, loaded.info));
@@ -153,6 +182,20 @@ template <element E>
   return loaded;
 }
 
+/// Loads a PEFT directory and converts its factors to E: LoRA on linear layers (Conv1D too),
+/// lora_bias and embeddings, with any rule for rank and scale. Modules that PEFT saved whole come
+/// along in `info.saved`. Refuses, with an error that names the directory, the key and the value,
+/// what is something else: DoRA, other peft_types, trained biases, convolutions, initialisations
+/// that change the base model.
+template <element E>
+[[nodiscard]] result<peft_adapter<E>> load_peft(const std::string& directory) {
+  const std::string config_path = directory + "/" + std::string(peft_config_name);
+  CRAYON_TRY(const std::string text, io::read_text(config_path));
+  CRAYON_TRY(peft_info info, parse_peft_config(config_path, text));
+  CRAYON_TRY(const io::safetensors file, peft_keys::open_weights(directory));
+  return read_peft<E>(std::move(info), file);
+}
+
 /// Saves an adapter as a PEFT directory that appears as a whole, its factors as `stored` (nothing:
 /// as E). Ranks and scales come from the adapter; from `info` come names, the saved tensors, and
 /// the scaling rule if it gives those ranks and scales. Every bias becomes one vector, as PEFT has
@@ -160,35 +203,11 @@ template <element E>
 template <element E>
 [[nodiscard]] result<void> save_peft(const std::string& directory, const lora_adapter<E>& adapter,
                                      peft_info info, std::optional<dtype> stored = std::nullopt) {
-  CRAYON_TRY(const std::vector<site_shape> modules,
-             peft_keys::writable(directory, adapter.shapes(), info));
-  info.target_modules.clear();
-  for (const auto& s : modules) info.target_modules.push_back(s.module);
-  auto rule = peft_keys::rule_for(modules, info.scaling);
-  if (!rule) return error{rule.error().code, directory + ": " + rule.error().text};
-  info.scaling = *std::move(rule);
-
   peft_keys::tensor_list list(directory, stored.value_or(dtype_of<E>));
-  for (std::size_t i = 0; i < adapter.size(); ++i) {
-    const site_shape& s = adapter.shape(i);
-    const auto f = adapter.factors(i);
-    if (s.kind == site_kind::bias) {
-      const auto layer = *adapter.find(peft_keys::layer_of_bias(s.module));
-      CRAYON_CHECK(list.add_bias(s.module, peft_keys::folded(f, adapter.shape(layer).scale)));
-      continue;
-    }
-    CRAYON_CHECK(list.add(s, f));
-    if (!info.lora_bias || s.kind == site_kind::embedding) continue;
-    if (!adapter.find(s.module + ".bias")) {  // PEFT has a bias at every layer or at none
-      CRAYON_CHECK(list.add_bias(s.module + ".bias", aligned_vector<float>(s.out, 0.0F)));
-    }
-  }
-  for (const auto& t : info.saved) list.add(t);
-  std::map<std::string, std::string> metadata{{"format", "pt"}};
-  if (!info.base_hash.empty()) metadata["crayon.base_hash"] = info.base_hash;
-
+  CRAYON_CHECK(peft_keys::fill(directory, adapter, info, list));
   CRAYON_TRY(io::directory_writer out, io::directory_writer::create(directory));
-  CRAYON_CHECK(io::write_safetensors(out.stage(peft_weights_name), list.take(), metadata));
+  CRAYON_CHECK(io::write_safetensors(out.stage(peft_weights_name), list.take(),
+                                     peft_keys::metadata_of(info)));
   CRAYON_CHECK(io::write_text(out.stage(peft_config_name), peft_config_text(info)));
   return out.commit();
 }

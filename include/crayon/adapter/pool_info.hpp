@@ -74,20 +74,10 @@ template <class Adapter>
   return {};
 }
 
-/// The parts of a pool of `count` adapters agree; adapters without a name get one. `index` is
-/// (count, d) or has no columns; a tile is `tile` elements of `element_size` bytes.
-[[nodiscard]] inline result<void> check_pool(std::span<const site_shape> shapes, std::size_t count,
-                                             matrix_view<const float> index, pool_info& info,
-                                             std::size_t tile, std::size_t element_size) {
-  if (count == 0 || shapes.empty()) {
-    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
-                                      std::to_string(shapes.size()) + " sites"};
-  }
-  const std::size_t line = alignment / element_size;
-  if (tile == 0 || tile % line != 0) {
-    return error{errc::bad_value, "a tile of " + std::to_string(tile) +
-                                      " elements, needs a multiple of " + std::to_string(line)};
-  }
+/// The index vectors of `count` adapters, and the space that they are in, agree; adapters without a
+/// name get one. `index` is (count, d) or has no columns.
+[[nodiscard]] inline result<void> check_index_of(std::size_t count, matrix_view<const float> index,
+                                                 pool_info& info) {
   if (index.cols != 0 && index.rows != count) {
     return error{errc::bad_shape, std::to_string(count) + " adapters, but " +
                                       std::to_string(index.rows) + " index vectors"};
@@ -118,6 +108,24 @@ template <class Adapter>
   for (std::size_t k = 0; index.cols != 0 && k < count; ++k) {
     CRAYON_CHECK(check_index(info.names[k], {index.row(k), index.cols}));
   }
+  return {};
+}
+
+/// The parts of a pool of `count` adapters agree; adapters without a name get one. `index` is
+/// (count, d) or has no columns; a tile is `tile` elements of `element_size` bytes.
+[[nodiscard]] inline result<void> check_pool(std::span<const site_shape> shapes, std::size_t count,
+                                             matrix_view<const float> index, pool_info& info,
+                                             std::size_t tile, std::size_t element_size) {
+  if (count == 0 || shapes.empty()) {
+    return error{errc::bad_value, "a pool of " + std::to_string(count) + " adapters with " +
+                                      std::to_string(shapes.size()) + " sites"};
+  }
+  const std::size_t line = alignment / element_size;
+  if (tile == 0 || tile % line != 0) {
+    return error{errc::bad_value, "a tile of " + std::to_string(tile) +
+                                      " elements, needs a multiple of " + std::to_string(line)};
+  }
+  CRAYON_CHECK(check_index_of(count, index, info));
   for (const auto& s : shapes) {
     if (s.rank == 0 || s.in == 0 || s.out == 0) {
       return error{errc::bad_shape, "an empty factor: " + describe(s)};

@@ -2,7 +2,6 @@
 // A model on the device, customized by a pool and a few samples.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +23,7 @@
 #include <crayon/engine/pool_checks.hpp>
 #include <crayon/engine/private_prompt.hpp>
 #include <crayon/engine/sample.hpp>
+#include <crayon/engine/sinks.hpp>
 #include <crayon/model/delta.hpp>
 #include <crayon/model/llama.hpp>
 #include <crayon/router/signals.hpp>
@@ -128,8 +128,13 @@ class device_engine {
   template <adapter_storage A>
     requires std::same_as<typename A::element_type, adapter_element>
   [[nodiscard]] result<void> use(A made) {
+    return use(std::make_shared<const A>(std::move(made)));
+  }
+  /// The same with one that several engines share.
+  template <class A>
+  [[nodiscard]] result<void> use(std::shared_ptr<const A> made) {
     std::shared_ptr<const A> same;
-    CRAYON_CHECK(adopt(std::make_shared<const A>(std::move(made)), same));
+    CRAYON_CHECK(adopt(std::move(made), same));
     blended_ = nullptr;
     if constexpr (std::same_as<A, blended_type>) blended_ = same;
     task_ = nullptr;
@@ -139,9 +144,7 @@ class device_engine {
   /// The same with weights that are known already, of all adapters of the pool or of some.
   [[nodiscard]] result<void> use(const pool_type& pool, std::span<const weighted_slot> weights) {
     CRAYON_TRY(auto blended, Config::blend::blend(pool, weights));
-    CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
-    task_ = nullptr;
-    return {};
+    return use(std::make_shared<const blended_type>(std::move(blended)));
   }
 
   /// From now on each answer is given with the adapter that is in use in `live` when it begins, the
@@ -200,7 +203,8 @@ class device_engine {
 
   /// The second half; once after each `begin`, and before anything else is asked of this engine.
   [[nodiscard]] result<device_answer> finish(const generation_options& options = {},
-                                             piece_sink on_piece = ignore_pieces) {
+                                             piece_sink on_piece = ignore_pieces,
+                                             token_sink on_token = ignore_tokens) {
     CRAYON_ASSERT(!logits_.empty() && "begin comes first");
     const auto start = clock::now();
     const auto deadline = start - spent_ + std::chrono::milliseconds(options.deadline_ms);
@@ -218,17 +222,15 @@ class device_engine {
       }
       seen_.take(logits_[static_cast<std::size_t>(token)]);
       ++done.tokens;
+      on_token(token, logits_);
       if (!text.add(base_->tokens.decode(token))) {
         done.finished = text.stopped() ? finish_reason::stop : finish_reason::cancelled;
         break;
       }
       if (done.tokens == options.max_tokens || session_.position() == session_.context()) break;
-      if (options.cancelled != nullptr && options.cancelled->load()) {
-        done.finished = finish_reason::cancelled;
-        break;
-      }
-      if (options.deadline_ms != 0 && clock::now() >= deadline) {
-        done.finished = finish_reason::deadline;
+      const bool cancelled = options.cancelled != nullptr && options.cancelled->load();
+      if (cancelled || (options.deadline_ms != 0 && clock::now() >= deadline)) {
+        done.finished = cancelled ? finish_reason::cancelled : finish_reason::deadline;
         break;
       }
       logits_ = session_.forward(token, delta(), *threads_);
@@ -247,10 +249,6 @@ class device_engine {
   using clock = std::chrono::steady_clock;
   using delta_type = model::lora_delta<backend, adapter_element>;
   using session_type = model::llama_session<backend, typename Config::element>;
-
-  static constexpr auto ignore_pieces_ = [](std::string_view) { return true; };
-  inline static const piece_sink ignore_pieces{ignore_pieces_};
-
   device_engine(std::shared_ptr<const base_model<Config>> base,
                 std::shared_ptr<executor_type> threads, std::size_t context)
       : base_(std::move(base)),

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,6 +72,21 @@ class mapped_file {
     if (memory == MAP_FAILED) return file_error("map", mapped.path_, errno);
     mapped.memory_ = memory;
     return mapped;
+  }
+
+  /// Bytes that came from elsewhere, copied: read as if they were a file. `name` stands in errors.
+  [[nodiscard]] static result<mapped_file> copy_of(std::string name,
+                                                   std::span<const std::byte> bytes) {
+    mapped_file copied;
+    copied.path_ = std::move(name);
+    if (bytes.empty()) return copied;
+    void* memory = ::mmap(nullptr, bytes.size(), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return file_error("map", copied.path_, errno);
+    std::memcpy(memory, bytes.data(), bytes.size());
+    copied.memory_ = memory;
+    copied.size_ = bytes.size();
+    return copied;
   }
 
   mapped_file() = default;

@@ -33,7 +33,11 @@ static_assert(std::endian::native == std::endian::little, "safetensors is little
 /// match the byte ranges, and the ranges cover the file without overlap or gap.
 class safetensors {
  public:
-  [[nodiscard]] static result<safetensors> open(std::string path);
+  [[nodiscard]] static result<safetensors> open(std::string path) {
+    CRAYON_TRY(mapped_file file, mapped_file::open(std::move(path)));
+    return read(std::move(file));
+  }
+  [[nodiscard]] static result<safetensors> read(mapped_file file);
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   /// The whole file.
@@ -147,9 +151,9 @@ inline constexpr std::size_t longest = 100'000'000;  ///< the reference reader's
 
 }  // namespace safetensors_header
 
-inline result<safetensors> safetensors::open(std::string path) {
+inline result<safetensors> safetensors::read(mapped_file file) {
   safetensors s;
-  CRAYON_TRY(s.file_, mapped_file::open(std::move(path)));
+  s.file_ = std::move(file);
   const auto bytes = s.file_.bytes();
   const auto bad = [&](const std::string& text) {
     return error{errc::bad_format, s.path() + ": " + text};

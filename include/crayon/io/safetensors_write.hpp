@@ -62,13 +62,11 @@ namespace crayon::io {
   return text;
 }
 
-/// Writes `path` as a whole or not at all. The first tensor starts on a cache line. Tensors whose
-/// sizes are multiples of one come first and so keep to cache lines, then the others, each group by
-/// element size (largest first, so that each is aligned for its type) and name. Needs element types
-/// of `size_of_dtype`.
-[[nodiscard]] inline result<void> write_safetensors(
-    const std::string& path, std::vector<tensor> tensors,
-    const std::map<std::string, std::string>& metadata = {}, bool sync = false) {
+/// Puts tensors into the order of a file, and checks that each has the bytes that its type and
+/// shape need. Tensors whose sizes are multiples of a cache line come first and so keep to cache
+/// lines, then the others, each group by element size (largest first, so that each is aligned for
+/// its type) and name. Needs element types of `size_of_dtype`.
+[[nodiscard]] inline result<void> arrange(const std::string& path, std::vector<tensor>& tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const tensor& a, const tensor& b) {
     const bool ragged_a = a.bytes.size() % alignment != 0;
     const bool ragged_b = b.bytes.size() % alignment != 0;
@@ -82,6 +80,29 @@ namespace crayon::io {
                                       shape_text(t.shape) + ", is given " +
                                       std::to_string(t.bytes.size()) + " bytes"};
   }
+  return {};
+}
+
+/// The file's bytes. `name` stands in errors.
+[[nodiscard]] inline result<std::string> safetensors_bytes(
+    const std::string& name, std::vector<tensor> tensors,
+    const std::map<std::string, std::string>& metadata = {}) {
+  CRAYON_CHECK(arrange(name, tensors));
+  CRAYON_TRY(std::string bytes, safetensors_prefix(name, tensors, metadata));
+  std::size_t size = bytes.size();
+  for (const auto& t : tensors) size += t.bytes.size();
+  bytes.reserve(size);
+  for (const auto& t : tensors) {
+    bytes.append(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size());
+  }
+  return bytes;
+}
+
+/// Writes `path` as a whole or not at all. The first tensor starts on a cache line.
+[[nodiscard]] inline result<void> write_safetensors(
+    const std::string& path, std::vector<tensor> tensors,
+    const std::map<std::string, std::string>& metadata = {}, bool sync = false) {
+  CRAYON_CHECK(arrange(path, tensors));
   CRAYON_TRY(const std::string prefix, safetensors_prefix(path, tensors, metadata));
   CRAYON_TRY(atomic_file file, atomic_file::create(path));
   CRAYON_CHECK(file.write(prefix));

@@ -22,16 +22,27 @@ namespace crayon::match {
   return index.cols / width;
 }
 
+/// sum_j a[j] b[j] in double, in eight sums side by side: one sum waits for each of its additions
+/// (64 adapters, 8 samples, d = 6144: 6.7 ms against 0.7 ms, g++ 12 -O3, Zen 4 beside other load).
+[[nodiscard]] inline double dot_in_double(const float* a, const float* b, std::size_t n) noexcept {
+  constexpr std::size_t lanes = 8;
+  double sums[lanes] = {};
+  std::size_t j = 0;
+  for (; j + lanes <= n; j += lanes) {
+    for (std::size_t l = 0; l < lanes; ++l) sums[l] += double{a[j + l]} * double{b[j + l]};
+  }
+  double sum = 0;
+  for (; j < n; ++j) sum += double{a[j]} * double{b[j]};
+  for (const double s : sums) sum += s;
+  return sum;
+}
+
 /// The cosine of `sample` (d) with the nearest of the c centroids in `row` (c d).
 [[nodiscard]] inline double nearest_cosine(std::span<const float> row,
                                            std::span<const float> sample) noexcept {
   double best = -INFINITY;
   for (std::size_t first = 0; first < row.size(); first += sample.size()) {
-    double cosine = 0;
-    for (std::size_t j = 0; j < sample.size(); ++j) {
-      cosine += double{row[first + j]} * double{sample[j]};
-    }
-    best = std::max(best, cosine);
+    best = std::max(best, dot_in_double(row.data() + first, sample.data(), sample.size()));
   }
   return best * std::sqrt(static_cast<double>(row.size() / sample.size()));
 }

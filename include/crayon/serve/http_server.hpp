@@ -2,14 +2,13 @@
 // An OpenAI-compatible HTTP endpoint around any generator.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -17,29 +16,23 @@
 #include <vector>
 
 #include <httplib.h>
-#include <sys/socket.h>
 
 #include <crayon/core/result.hpp>
 #include <crayon/core/utf8.hpp>
+#include <crayon/serve/admission.hpp>
 #include <crayon/serve/generator.hpp>
+#include <crayon/serve/openai_answer.hpp>
 #include <crayon/serve/openai_request.hpp>
+#include <crayon/serve/pool_routes.hpp>
+#include <crayon/serve/server_metrics.hpp>
+#include <crayon/serve/server_options.hpp>
 
 namespace crayon::serve {
 
-struct server_options {
-  std::string host = "127.0.0.1";
-  std::uint16_t port = 0;  ///< 0: any free one; start() says which
-  std::string model = "crayon";
-  request_limits limits = {};
-  std::size_t max_body_bytes = std::size_t{1} << 20;
-  std::size_t threads = 16;  ///< connections served at once, waiting ones included
-  std::chrono::milliseconds queue_timeout{30'000};  ///< for a free generator; then HTTP 503
-  std::chrono::milliseconds grace{5'000};           ///< how long stop() lets running answers go on
-};
-
-/// GET /health, GET /v1/models, POST /v1/chat/completions, POST /v1/completions; streaming and not.
-/// Errors come in OpenAI's shape. As many requests are answered at a time as there are generators;
-/// the others wait. A client that goes away stops its answer at the next piece.
+/// GET /health, /metrics, /v1/models, POST /v1/chat/completions, /v1/completions; streaming and
+/// not; with `add_pool` also the blend service. Errors come in OpenAI's shape. As many requests are
+/// answered at a time as there are generators; the others wait, in the order of coming. A client
+/// that goes away stops its answer at the next piece.
 template <generator Generator>
 class http_server {
  public:
@@ -47,14 +40,22 @@ class http_server {
       : http_server(std::move(options), single(std::move(one))) {}
 
   http_server(server_options options, std::vector<Generator> generators)
-      : options_(std::move(options)), generators_(std::move(generators)) {
-    CRAYON_ASSERT(!generators_.empty());
-    for (auto& g : generators_) free_.push_back(&g);
+      : options_(std::move(options)),
+        models_{options_.model, options_.adapters, options_.blends},
+        generators_(std::move(generators)),
+        places_(generators_.size(), options_.queue),
+        blend_places_(options_.blenders, options_.queue) {
     configure();
   }
   http_server(const http_server&) = delete;
   http_server& operator=(const http_server&) = delete;
   ~http_server() { stop(); }
+
+  /// Before `start`: serves a `blend_service` too.
+  template <class Service>
+  void add_pool(std::shared_ptr<const Service> pool) {
+    add_pool_routes(http_, std::move(pool), blend_places_, options_.queue_timeout, metrics_);
+  }
 
   /// Binds and serves on threads of its own; the port. Once per server.
   [[nodiscard]] result<std::uint16_t> start() {
@@ -83,37 +84,24 @@ class http_server {
   /// piece. Returns when all threads are done.
   void stop() {
     if (!listener_.joinable()) return;
-    {
-      std::unique_lock lock(mutex_);
-      draining_ = true;
-      changed_.notify_all();
-      changed_.wait_for(lock, options_.grace, [&] { return free_.size() == generators_.size(); });
-    }
+    const auto until = clock::now() + options_.grace;
+    const auto left = [&] {
+      return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(until - clock::now()),
+                      std::chrono::milliseconds(0));
+    };
+    places_.close(left());
+    blend_places_.close(left());
     cut_off_ = true;
     http_.stop();
     listener_.join();
   }
 
+  [[nodiscard]] const server_metrics& metrics() const noexcept { return metrics_; }
+
  private:
+  using clock = std::chrono::steady_clock;
   using request = httplib::Request;
   using response = httplib::Response;
-
-  /// A generator out of the free ones, for the time of one answer.
-  class lease {
-   public:
-    lease(http_server& server, Generator* one) : server_(&server), generator_(one) {}
-    lease(lease&& other) noexcept
-        : server_(other.server_), generator_(std::exchange(other.generator_, nullptr)) {}
-    lease& operator=(lease&&) = delete;
-    ~lease() {
-      if (generator_ != nullptr) server_->give_back(generator_);
-    }
-    [[nodiscard]] Generator& operator*() const noexcept { return *generator_; }
-
-   private:
-    http_server* server_;
-    Generator* generator_;
-  };
 
   [[nodiscard]] static std::vector<Generator> single(Generator one) {
     std::vector<Generator> list;
@@ -121,118 +109,126 @@ class http_server {
     return list;
   }
 
-  [[nodiscard]] std::optional<lease> borrow() {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, options_.queue_timeout, [&] { return draining_ || !free_.empty(); });
-    if (draining_ || free_.empty()) return std::nullopt;
-    Generator* one = free_.back();
-    free_.pop_back();
-    return lease(*this, one);
-  }
-
-  void give_back(Generator* one) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(one);
-    changed_.notify_all();
-  }
-
   void configure() {
-    http_.new_task_queue = [threads = options_.threads] {
-      return new httplib::ThreadPool(threads);
-    };
-    http_.set_payload_max_length(options_.max_body_bytes);
-    http_.set_tcp_nodelay(true);
-    http_.set_keep_alive_max_count(1000);
-    http_.set_keep_alive_timeout(1);  // s; an idle connection holds a thread, and stop(), this long
-    // The library's default is SO_REUSEPORT, with which two servers share a port and do not know.
-    http_.set_socket_options([](auto socket) {
-      const int yes = 1;
-      setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    prepare(http_, options_, generators_.size());
+    http_.set_logger([this](const request& in, const response& out) {
+      metrics_.count_request(in.path, out.status);
     });
-    http_.Get("/health", [](const request&, response& out) {
-      out.set_content(R"({"status":"ok"})", "application/json");
+    http_.Get("/health", [this](const request&, response& out) {
+      const bool stops = places_.closing();
+      if (stops) out.status = 503;
+      out.set_content(stops ? R"({"status":"stopping"})" : R"({"status":"ok"})",
+                      "application/json");
+    });
+    http_.Get("/metrics", [this](const request&, response& out) {
+      out.set_content(metrics_.text(places_.waiting(), places_.working()),
+                      "text/plain; version=0.0.4");
     });
     http_.Get("/v1/models", [this](const request&, response& out) {
-      const nlohmann::json one{{"id", options_.model},
-                               {"object", "model"},
-                               {"created", created_},
-                               {"owned_by", "crayon"}};
-      out.set_content(nlohmann::json{{"object", "list"}, {"data", {one}}}.dump(),
+      auto list = nlohmann::json::array();
+      for (const auto& name : models_.names()) {
+        list.push_back(
+            {{"id", name}, {"object", "model"}, {"created", created_}, {"owned_by", "crayon"}});
+      }
+      out.set_content(dump_json({{"object", "list"}, {"data", std::move(list)}}),
                       "application/json");
     });
     http_.Post("/v1/chat/completions",
                [this](const request& in, response& out) { answer(in, out, true); });
     http_.Post("/v1/completions",
                [this](const request& in, response& out) { answer(in, out, false); });
-    http_.set_error_handler([](const request& in, response& out) {
-      if (!out.body.empty()) return;
-      refuse(out, out.status,
-             out.status == 404   ? in.method + " " + in.path + " does not exist"
-             : out.status == 413 ? std::string("the body is too large")
-                                 : "HTTP " + std::to_string(out.status),
-             "http_error");
-    });
-    http_.set_exception_handler([](const request&, response& out, std::exception_ptr) {
-      refuse(out, 500, "the server failed while answering", "internal_error");
-    });
   }
 
-  static void refuse(response& out, int status, std::string_view message, std::string_view code) {
-    out.status = status;
-    out.set_content(
-        error_body(message, status < 500 ? "invalid_request_error" : "server_error", code),
-        "application/json");
+  /// Seconds until a generator is likely to be free for one more.
+  [[nodiscard]] int retry_after() const {
+    const double rounds = static_cast<double>(places_.waiting() + 1) /
+                          static_cast<double>(places_.slots());
+    return static_cast<int>(std::clamp(std::ceil(metrics_.mean_seconds() * rounds), 1.0, 60.0));
   }
+
+  /// One request on its way through a generator.
+  struct running {
+    parsed_request parsed;
+    admission::ticket place;
+    answer_frame frame;
+    clock::time_point start;
+    token_log log;
+    std::size_t offset = 0;  // of the text, in bytes
+  };
 
   void answer(const request& in, response& out, bool chat) {
-    auto parsed = parse_request(in.body, chat, options_.model, options_.limits);
+    const auto start = clock::now();
+    auto parsed = parse_request(in.body, chat, models_, options_.limits);
     if (!parsed) {
       const bool unknown = parsed.error().code == errc::not_found;
       return refuse(out, unknown ? 404 : 400, parsed.error().text,
                     unknown ? "model_not_found" : "invalid_value");
     }
-    auto leased = borrow();
-    if (!leased) return refuse(out, 503, "all models are busy or the server stops", "overloaded");
+    if (parsed->generation.log_probs && !scoring_generator<Generator>) {
+      return refuse(out, 400, "'logprobs' is true, expected none: this model does not tell them",
+                    "invalid_value");
+    }
+    refusal why{};
+    auto place = places_.enter(options_.queue_timeout, why);
+    if (!place) return refuse(out, why, retry_after());
+    parsed->generation.options.deadline_ms =
+        static_cast<std::uint32_t>(std::min<std::int64_t>(options_.answer_timeout.count(), 1 << 30));
     if constexpr (requires(Generator & g) { g.check(parsed->generation); }) {
-      if (const result<void> fits = (**leased).check(parsed->generation); !fits) {
-        return refuse(out, 400, fits.error().text, "invalid_value");
+      if (const auto fits = generators_[place->slot()].check(parsed->generation); !fits) {
+        const bool unknown = fits.error().code == errc::not_found;
+        return refuse(out, unknown ? 404 : 400, fits.error().text,
+                      unknown ? "model_not_found" : "invalid_value");
       }
     }
-    const answer_frame frame{(chat ? "chatcmpl-" : "cmpl-") + std::to_string(created_) + "-" +
-                                 std::to_string(requests_.fetch_add(1)),
-                             options_.model, now(), chat};
-    if (parsed->stream) return stream(std::move(*parsed), std::move(*leased), frame, out);
+    const bool streamed = parsed->stream;
+    answer_frame frame{(chat ? "chatcmpl-" : "cmpl-") + std::to_string(created_) + "-" +
+                           std::to_string(requests_.fetch_add(1)),
+                       parsed->model, now(), chat, parsed->generation.log_probs};
+    auto all = std::make_shared<running>(
+        running{*std::move(parsed), *std::move(place), std::move(frame), start, {}});
+    if (streamed) return stream(std::move(all), out);
 
     std::string text;
-    const auto done = (**leased)(parsed->generation, [&](std::string_view piece) {
+    const auto done = generate(*all, [&](std::string_view piece) {
       text += piece;
       return !cut_off_;
     });
     if (!done) return refuse(out, 500, done.error().text, "generation_failed");
-    if (cut_off_) return refuse(out, 503, "the server stopped while answering", "overloaded");
-    out.set_content(frame.document(text, *done), "application/json");
+    if (cut_off_) return refuse(out, refusal::closing, 1);
+    count(*all, *done);
+    out.set_content(all->frame.document(text, *done, all->log), "application/json");
+  }
+
+  [[nodiscard]] result<generation> generate(running& r, piece_sink sink) {
+    Generator& one = generators_[r.place.slot()];
+    if constexpr (scoring_generator<Generator>) return one(r.parsed.generation, sink, r.log);
+    return one(r.parsed.generation, sink);
+  }
+
+  void count(const running& r, const generation& done) {
+    metrics_.count_answer(done.prompt_tokens, done.completion_tokens,
+                          std::chrono::duration<double>(clock::now() - r.start).count());
   }
 
   /// The answer is generated while it is written, after the headers have gone out: what goes wrong
   /// from here on is an error event, and no [DONE].
-  void stream(parsed_request parsed, lease leased, answer_frame frame, response& out) {
-    struct running {
-      parsed_request parsed;
-      lease leased;
-      answer_frame frame;
-    };
-    const auto all =
-        std::make_shared<running>(running{std::move(parsed), std::move(leased), std::move(frame)});
+  void stream(std::shared_ptr<running> all, response& out) {
     out.set_chunked_content_provider(
-        "text/event-stream", [this, all](std::size_t, httplib::DataSink& sink) {
+        "text/event-stream", [this, all = std::move(all)](std::size_t, httplib::DataSink& sink) {
+          const answer_frame& frame = all->frame;
           const auto write = [&](const std::string& event) {
             return !cut_off_ && sink.write(event.data(), event.size());
           };
+          const auto write_piece = [&](std::string_view text) {
+            const bool sent = write(frame.piece_event(text, all->log, all->offset));
+            all->log.clear();
+            return sent;
+          };
           utf8_joiner joiner;
-          if (all->parsed.chat && !write(all->frame.event("", true))) return false;
-          const auto done = (*all->leased)(all->parsed.generation, [&](std::string_view piece) {
+          if (frame.chat && !write(frame.role_event())) return false;
+          const auto done = generate(*all, [&](std::string_view piece) {
             const std::string_view text = joiner.add(piece);
-            return text.empty() ? !cut_off_.load() : write(all->frame.event(text, false));
+            return text.empty() ? !cut_off_.load() : write_piece(text);
           });
           if (!done) {
             write("data: " + error_body(done.error().text, "server_error", "generation_failed") +
@@ -240,9 +236,10 @@ class http_server {
             sink.done();
             return true;
           }
-          if (!joiner.rest().empty()) write(all->frame.event(joiner.rest(), false));
-          const bool sent = write(all->frame.event("", false, &*done)) &&
-                            (!all->parsed.stream_usage || write(all->frame.usage_event(*done))) &&
+          if (!joiner.rest().empty()) write_piece(joiner.rest());
+          count(*all, *done);
+          const bool sent = write(frame.last_event(*done, all->log, all->offset)) &&
+                            (!all->parsed.stream_usage || write(frame.usage_event(*done))) &&
                             write("data: [DONE]\n\n");
           sink.done();
           return sent;
@@ -256,11 +253,10 @@ class http_server {
   }
 
   server_options options_;
+  served_models models_;
   std::vector<Generator> generators_;
-  std::vector<Generator*> free_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool draining_ = false;
+  admission places_, blend_places_;
+  server_metrics metrics_;
   std::atomic<bool> cut_off_{false};
   std::atomic<std::uint64_t> requests_{0};
   std::int64_t created_ = now();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A request to the server: from OpenAI's JSON, and the JSON that answers it.
+// A request to the server, from OpenAI's JSON.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,11 +25,26 @@ struct request_limits {
   std::size_t default_tokens = 256;  ///< when the request does not say
 };
 
+/// The models that a request may name.
+struct served_models {
+  std::string base;                    ///< answers a request that names none
+  std::vector<std::string> adapters = {};  ///< it with one adapter
+  bool blends = false;                 ///< "blend": it with a mix of its adapters, by "blend"
+
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> all{base};
+    all.insert(all.end(), adapters.begin(), adapters.end());
+    if (blends) all.push_back("blend");
+    return all;
+  }
+};
+
 struct parsed_request {
   generation_request generation;
   bool chat = false;
   bool stream = false;
   bool stream_usage = false;
+  std::string model;  ///< as the answer names it
 };
 
 namespace detail {
@@ -139,31 +154,88 @@ using json = nlohmann::json;
   return {};
 }
 
+/// "model" (the base, or an adapter of it) and "blend": {"name": weight, ...}.
+[[nodiscard]] inline result<void> read_model(const json& body, const served_models& models,
+                                             parsed_request& out) {
+  out.model = models.base;
+  if (const json* value = field(body, "model")) {
+    if (!value->is_string()) return bad_field("model", *value, "a string");
+    const auto& name = value->get_ref<const std::string&>();
+    const auto& known = models.adapters;
+    const bool adapter = std::find(known.begin(), known.end(), name) != known.end();
+    if (name != models.base && !adapter && !(models.blends && name == "blend")) {
+      std::string list;
+      for (const auto& one : models.names()) list += (list.empty() ? "\"" : ", \"") + one + '"';
+      return error{errc::not_found, "the model " + value->dump(-1, ' ', false,
+                                                               json::error_handler_t::replace) +
+                                        " does not exist; this server has " + list};
+    }
+    out.model = name;
+    if (adapter) out.generation.adapter = name;
+  }
+  const bool wanted = models.blends && out.model == "blend" && out.generation.adapter.empty();
+  const json* mix = field(body, "blend");
+  if (mix == nullptr) {
+    if (!wanted) return {};
+    return bad_field("blend", json(), "weights: {\"adapter\": number, ...}");
+  }
+  if (!models.blends) return bad_field("blend", *mix, "none: this server has no adapters to blend");
+  if (!out.generation.adapter.empty()) {
+    return bad_field("blend", *mix, "none beside the model \"" + out.model + '"');
+  }
+  const std::string_view expected = "1 to 64 weights from -100 to 100: {\"adapter\": number, ...}";
+  if (!mix->is_object() || mix->empty() || mix->size() > 64) {
+    return bad_field("blend", *mix, expected);
+  }
+  for (const auto& [name, weight] : mix->items()) {
+    if (!weight.is_number() || !(std::abs(weight.get<double>()) <= 100)) {
+      return bad_field("blend", *mix, expected);
+    }
+    out.generation.blend.emplace_back(name, weight.get<float>());
+  }
+  return {};
+}
+
+/// Of chats "logprobs": true with "top_logprobs": 0 to 20, of completions "logprobs": 0 to 5.
+[[nodiscard]] inline result<void> read_log_probs(const json& body, bool chat,
+                                                 generation_request& out) {
+  const json* asked = field(body, "logprobs");
+  const json* top = field(body, "top_logprobs");
+  const auto count = [&](const char* name, const json& value, std::uint64_t most) -> result<void> {
+    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most) {
+      return bad_field(name, value, "0 to " + std::to_string(most));
+    }
+    out.top_log_probs = value.get<std::size_t>();
+    return {};
+  };
+  if (!chat) {
+    if (asked == nullptr || *asked == false) return {};
+    out.log_probs = true;
+    return count("logprobs", *asked, 5);
+  }
+  CRAYON_CHECK(read_flag(body, "logprobs", out.log_probs));
+  if (top == nullptr) return {};
+  if (!out.log_probs) return bad_field("top_logprobs", *top, "none without \"logprobs\": true");
+  return count("top_logprobs", *top, 20);
+}
+
 }  // namespace detail
 
 /// The body of POST /v1/chat/completions (`chat`) or /v1/completions. Unknown fields are ignored;
 /// known ones that ask for what this server does not do are refused. Ids and numbers are checked.
 [[nodiscard]] inline result<parsed_request> parse_request(std::string_view text, bool chat,
-                                                          std::string_view model,
+                                                          const served_models& models,
                                                           const request_limits& limits) {
   using detail::json;
   const json body = io::parse_json(text);
   if (body.is_discarded()) return error{errc::bad_format, "the body is not valid JSON"};
   if (!body.is_object()) return detail::bad_field("body", body, "an object");
-  if (const json* value = detail::field(body, "model")) {
-    if (!value->is_string()) return detail::bad_field("model", *value, "a string");
-    if (value->get_ref<const std::string&>() != model) {
-      return error{errc::not_found, "the model " + value->dump() +
-                                        " does not exist; this server has \"" + std::string(model) +
-                                        "\""};
-    }
-  }
   for (const char* one : {"n", "best_of"}) {
     const json* value = detail::field(body, one);
     if (value && *value != 1) return detail::bad_field(one, *value, "1: one answer per request");
   }
   for (const char* unsupported :
-       {"logprobs", "echo", "tools", "functions", "suffix", "logit_bias"}) {
+       {"echo", "tools", "functions", "suffix", "logit_bias"}) {
     const json* value = detail::field(body, unsupported);
     if (value && *value != false && !(value->is_structured() && value->empty())) {
       return detail::bad_field(unsupported, *value, "none: this server does not support it");
@@ -182,6 +254,8 @@ using json = nlohmann::json;
   }
   parsed_request parsed;
   parsed.chat = chat;
+  CRAYON_CHECK(detail::read_model(body, models, parsed));
+  CRAYON_CHECK(detail::read_log_probs(body, chat, parsed.generation));
   CRAYON_CHECK(detail::read_flag(body, "stream", parsed.stream));
   if (const json* value = detail::field(body, "stream_options"); value && value->is_object()) {
     CRAYON_CHECK(detail::read_flag(*value, "include_usage", parsed.stream_usage));
@@ -199,76 +273,5 @@ using json = nlohmann::json;
   parsed.generation.prompt = prompt->get<std::string>();
   return parsed;
 }
-
-/// OpenAI's shape of an error.
-[[nodiscard]] inline std::string error_body(std::string_view message, std::string_view type,
-                                            std::string_view code) {
-  const nlohmann::json body{
-      {"error", {{"message", message}, {"type", type}, {"param", nullptr}, {"code", code}}}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-/// The fields that all answers of one request share.
-struct answer_frame {
-  std::string id;
-  std::string model;
-  std::int64_t created = 0;  ///< Unix time
-  bool chat = false;
-
-  /// A whole answer.
-  [[nodiscard]] std::string document(std::string_view text, const generation& done) const {
-    auto body = base(chat ? "chat.completion" : "text_completion");
-    auto& choice = body["choices"][0];
-    choice = {{"index", 0}, {"logprobs", nullptr}, {"finish_reason", reason(done)}};
-    if (chat) {
-      choice["message"] = {{"role", "assistant"}, {"content", text}};
-    } else {
-      choice["text"] = text;
-    }
-    body["usage"] = usage(done);
-    return dump(body);
-  }
-
-  /// One event of a stream: the first (with the role), a piece of text, or the last (`done`).
-  [[nodiscard]] std::string event(std::string_view text, bool first,
-                                  const generation* done = nullptr) const {
-    auto body = base(chat ? "chat.completion.chunk" : "text_completion");
-    auto& choice = body["choices"][0];
-    choice = {{"index", 0}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
-    if (done) choice["finish_reason"] = reason(*done);
-    if (chat) {
-      choice["delta"] = nlohmann::json::object();
-      if (first) choice["delta"]["role"] = "assistant";
-      if (!done) choice["delta"]["content"] = text;
-    } else {
-      choice["text"] = text;
-    }
-    return "data: " + dump(body) + "\n\n";
-  }
-
-  /// The event that clients ask for with stream_options.include_usage.
-  [[nodiscard]] std::string usage_event(const generation& done) const {
-    auto body = base(chat ? "chat.completion.chunk" : "text_completion");
-    body["choices"] = nlohmann::json::array();
-    body["usage"] = usage(done);
-    return "data: " + dump(body) + "\n\n";
-  }
-
- private:
-  [[nodiscard]] nlohmann::json base(const char* object) const {
-    return {{"id", id}, {"object", object}, {"created", created}, {"model", model}};
-  }
-  [[nodiscard]] static const char* reason(const generation& done) {
-    return done.length_limit ? "length" : "stop";
-  }
-  [[nodiscard]] static nlohmann::json usage(const generation& done) {
-    return {{"prompt_tokens", done.prompt_tokens},
-            {"completion_tokens", done.completion_tokens},
-            {"total_tokens", done.prompt_tokens + done.completion_tokens}};
-  }
-  [[nodiscard]] static std::string dump(const nlohmann::json& body) {
-    return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  }
-};
 
 }  // namespace crayon::serve
