@@ -354,21 +354,46 @@ void add_customize(CLI::App& parent, selection& chosen) {
       *add_command(parent, chosen, "customize",
                    "A user's samples and a pool -> one adapter, without training", o, run);
   add_model_options(c, o->model, true);
-  c.add_option("--pool", o->pool, "Pool file")->type_name("FILE")->required();
+  auto* pool = c.add_option("--pool", o->pool, "Pool file")->type_name("FILE");
   c.add_option("--samples", o->samples, "JSON lines of prompt and completion")
       ->type_name("FILE")
       ->required();
   c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
+  auto* server = c.add_option("--server", o->server,
+                              "The pool is there: http://host:port/v1 of crayon serve --pool. "
+                              "Only one score per adapter and the pool's hash are sent")
+                     ->type_name("URL")
+                     ->excludes(pool);
+  auto* epsilon = c.add_option("--epsilon", o->epsilon,
+                               "Noise on the scores: what one request tells of any one sample "
+                               "(differential privacy; smaller is more noise)")
+                      ->check(CLI::Range(1e-6, 100.0) & finite_number(true))
+                      ->needs(server);
+  c.add_option("--delta", o->delta, "With --epsilon: how likely the promise may fail")
+      ->check(CLI::Range(1e-300, 0.5) & finite_number(true))
+      ->needs(epsilon)
+      ->capture_default_str();
+  c.add_option_function<std::string>(
+       "--scores", [o](const std::string& text) { o->bytes = text == "8bit"; },
+       "How scores are sent: f32, or rounded to 8bit (default: f32)")
+      ->check(CLI::IsMember({"f32", "8bit"}))
+      ->needs(server);
   c.add_option("--search", o->search,
                "Refine the weights on the samples themselves, with so many evaluations at most "
                "(default: no search)")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->excludes(server);
   c.add_option("--l1", o->search_l1, "Of the search: how dear the magnitude of a weight is")
       ->check(CLI::Range(0.0, 1e3))
       ->capture_default_str();
   c.add_option("--seed", o->seed, "Of the search")->capture_default_str();
   c.add_option("--policy", o->policy, "Another blend than the one the pool was trained with")
-      ->check(CLI::IsMember({"concat", "linear"}));
+      ->check(CLI::IsMember({"concat", "linear"}))
+      ->excludes(server);
+  c.callback([&chosen, o] {
+    if (o->pool.empty() && o->server.empty()) throw CLI::RequiredError("--pool or --server");
+    chosen.run = [o](json& report) { return run(*o, report); };
+  });
 }
 
 void add_ask(CLI::App& parent, selection& chosen) {
@@ -417,10 +442,33 @@ void add_serve(CLI::App& parent, selection& chosen) {
   c.add_option("--host", o->host, "Address to listen on")->capture_default_str();
   c.add_option("--port", o->port, "0: any free port")->capture_default_str();
   c.add_option("--name", o->name, "The model's name in requests")->capture_default_str();
+  c.add_option("--adapters", o->adapter_folder,
+               "Folder of PEFT directories: a request may name one as its model, or mix them: "
+               "\"model\": \"blend\", \"blend\": {\"one\": 0.5, \"other\": 0.5}")
+      ->type_name("DIR");
+  c.add_option("--pool", o->pool,
+               "Pool file: devices get its index at /v1/pool/index, and one adapter for the scores "
+               "that they send to /v1/blend")
+      ->type_name("FILE");
   c.add_option("--sessions", o->sessions, "Requests answered at once; with one it uses all cores")
       ->check(CLI::Range(std::size_t{1}, std::size_t{64}))
       ->capture_default_str();
   add_context_option(c, o->context);
+  c.add_option("--queue", o->queue, "Requests that wait at most; others get HTTP 429")
+      ->check(CLI::Range(std::size_t{0}, std::size_t{4096}))
+      ->capture_default_str();
+  c.add_option("--max-tokens", o->most_tokens, "Of an answer, whatever a request asks for")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->capture_default_str();
+  c.add_option("--max-body", o->body_kb, "KB of a request")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->capture_default_str();
+  c.add_option("--timeout", o->timeout, "Seconds after which an answer ends as it is")
+      ->check(CLI::Range(0.001, 86400.0) & finite_number(true))
+      ->capture_default_str();
+  c.add_option("--grace", o->grace, "Seconds that running answers get when the server is stopped")
+      ->check(CLI::Range(0.0, 3600.0) & finite_number(false))
+      ->capture_default_str();
 }
 
 }  // namespace

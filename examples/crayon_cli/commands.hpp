@@ -136,6 +136,10 @@ struct customize_options {
   float search_l1 = 0.05F;
   std::uint64_t seed = 1;
   std::string policy;  ///< empty: the one the pool was trained with
+  std::string server;  ///< whose pool it is, instead of one here
+  double epsilon = 0;  ///< of the noise on the scores that are sent; 0: none
+  double delta = 1e-5;
+  bool bytes = false;  ///< scores of 8 bits
 };
 
 struct ask_options {
@@ -159,8 +163,15 @@ struct serve_options {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;
   std::string name = "crayon";
+  std::string adapter_folder;  ///< of PEFT directories that requests may name; empty: none
+  std::string pool;            ///< that devices may ask to blend; empty: none
   std::size_t sessions = 1;
   std::size_t context = 0;
+  std::size_t queue = 64;      ///< requests that wait for a session at most
+  std::size_t most_tokens = 1024;
+  std::size_t body_kb = 1024;
+  double timeout = 120;        ///< s, of an answer
+  double grace = 5;            ///< s, for running answers when the server stops
 };
 
 result<void> run(const info_options& o, json& report);

@@ -8,19 +8,46 @@
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
+#include <crayon/blend/recorded.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/engine/few_shot_search.hpp>
+#include <crayon/match/blend_request.hpp>
+#include <crayon/serve/curl_transport.hpp>
+#include <crayon/serve/remote_pool.hpp>
 
 #include "commands.hpp"
 #include "matching.hpp"
 
 namespace crayon::cli {
+namespace {
+
+result<void> customize_remotely(const customize_options& o, json& report);
+
+void print_weights(const std::vector<float>& weights, const std::vector<std::string>& names) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const float share = std::clamp(weights[i], 0.0F, 1.0F);  // a search may go beyond
+    const auto bar = static_cast<std::size_t>(40 * share + 0.5F);
+    std::printf("%-16s %5.1f %% %s\n", names[i].c_str(), 100 * double{weights[i]},
+                std::string(bar, '#').c_str());
+  }
+}
+
+}  // namespace
+
 result<void> run(const customize_options& o, json& report) {
+  if (!o.server.empty()) return customize_remotely(o, report);
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
-  const std::string policy =
-      o.policy.empty() ? (pool.info().blend == "linear" ? "linear" : "concat") : o.policy;
+  std::string policy = o.policy;
+  if (policy.empty()) {
+    const auto recorded = blend::recorded<backend>::policy(pool.info());
+    if (!recorded) {
+      return error{recorded.error().code,
+                   o.pool + ": " + recorded.error().text + "; --policy names another"};
+    }
+    policy = *recorded;
+  }
   if (o.search > 0 && policy == "linear") {
     return error{errc::unsupported,
                  o.pool +
@@ -63,7 +90,7 @@ result<void> run(const customize_options& o, json& report) {
   if (policy == "linear") {
     CRAYON_TRY(made, blend::linear<backend>::blend(pool, slots));
   } else {
-    CRAYON_TRY(made, blend::concat::blend(pool, slots));
+    CRAYON_TRY(made, blend::basic_concat<backend>::blend(pool, slots));
   }
   const double blend_seconds = blending.seconds();
 
@@ -72,12 +99,7 @@ result<void> run(const customize_options& o, json& report) {
   info.base_hash = hash;
   CRAYON_CHECK(adapter::save_peft(o.out, made, info));
 
-  for (std::size_t i = 0; i < weights_of_user.size(); ++i) {
-    const float share = std::clamp(weights_of_user[i], 0.0F, 1.0F);  // a search may go beyond
-    const auto bar = static_cast<std::size_t>(40 * share + 0.5F);
-    std::printf("%-16s %5.1f %% %s\n", pool.info().names[i].c_str(),
-                100 * double{weights_of_user[i]}, std::string(bar, '#').c_str());
-  }
+  print_weights(weights_of_user, pool.info().names);
   std::printf("%s: %s blend of %zu adapters in %.2f ms\n", o.out.c_str(), policy.c_str(),
               pool.size(), 1000 * blend_seconds);
   report["out"] = o.out;
@@ -90,5 +112,75 @@ result<void> run(const customize_options& o, json& report) {
   report["backend"] = backend::name();
   return {};
 }
+
+namespace {
+
+/// The pool is a server's: its index comes here, scores go there, the adapter comes back.
+result<void> customize_remotely(const customize_options& o, json& report) {
+  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
+  CRAYON_TRY(const auto samples, read_samples(o.samples));
+  CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.samples));
+  serve::remote_pool_options options;
+  options.base_url = o.server;
+  serve::remote_pool<serve::curl_transport> remote(options);
+  CRAYON_TRY(const serve::pool_index pool, remote.index());
+
+  const std::string hash = model.hash();
+  thread_pool threads;
+  const match::privacy promise{o.epsilon, o.delta};
+  const bool noisy = o.epsilon > 0;
+  const stopwatch embedding;
+  const auto scored =
+      score_samples(pool, model, hash, encoded, noisy ? &promise : nullptr, threads);
+  if (!scored) return error{scored.error().code, o.server + ": " + scored.error().text};
+  const double embed_seconds = embedding.seconds();
+  const auto encoding = o.bytes ? match::score_encoding::u8 : match::score_encoding::f32;
+  CRAYON_TRY(const auto request, match::blend_request::make(pool.hash, *scored, encoding));
+  const stopwatch blending;
+  CRAYON_TRY(auto made, remote.blend(request, hash));
+  const double blend_seconds = blending.seconds();
+  if (const auto fits = delta::bind(model.config(), made.adapter); !fits) {
+    return error{fits.error().code, o.server + ": " + fits.error().text};
+  }
+  CRAYON_CHECK(adapter::save_peft(o.out, made.adapter, made.info));
+
+  const std::vector<float> sent(request.scores().begin(), request.scores().end());
+  print_weights(sent, pool.info.names);
+  const auto& bytes = remote.record();
+  std::printf("sent to %s: %zu bytes, that is %zu scores%s%s and the pool's hash (8); no text, no "
+              "token, no embedding\n",
+              o.server.c_str(), bytes.sent_bytes, request.size(),
+              o.bytes ? " of 8 bits" : " of 4 bytes", noisy ? " with noise" : "");
+  if (noisy) {
+    CRAYON_TRY(const double sigma,
+               match::gaussian_sigma(promise, match::score_sensitivity(samples.size())));
+    std::printf("noise: sigma %.4g, so that this request is (%g, %g)-differentially private in any "
+                "one of the %zu samples\n",
+                sigma, o.epsilon, o.delta, samples.size());
+    report["noise"] = {{"epsilon", o.epsilon}, {"delta", o.delta}, {"sigma", sigma}};
+  }
+  std::printf("in all %zu bytes of HTTP went out; an index of %zu bytes came in, an adapter of %zu\n",
+              bytes.http_bytes, bytes.index_bytes, bytes.adapter_bytes);
+  std::printf("%s: the server's blend of %zu adapters in %.2f ms\n", o.out.c_str(), pool.size(),
+              1000 * blend_seconds);
+  report["out"] = o.out;
+  report["server"] = o.server;
+  report["policy"] = pool.info.blend;
+  report["samples"] = samples.size();
+  report["names"] = pool.info.names;
+  report["weights"] = sent;
+  report["scores"] = o.bytes ? "8bit" : "f32";
+  report["sent_bytes"] = bytes.sent_bytes;
+  report["http_bytes"] = bytes.http_bytes;
+  report["index_bytes"] = bytes.index_bytes;
+  report["adapter_bytes"] = bytes.adapter_bytes;
+  report["embed_ms"] = 1000 * embed_seconds;
+  report["blend_ms"] = 1000 * blend_seconds;
+  report["backend"] = backend::name();
+  return {};
+}
+
+}  // namespace
 
 }  // namespace crayon::cli

@@ -43,6 +43,32 @@ result<match::index_space> space_of(const embedded& samples, std::span<const std
   return space;
 }
 
+result<void> check_base(const adapter::pool_info& info, const std::string& hash) {
+  if (info.base_hash.empty() || info.base_hash == hash) return {};
+  return error{errc::mismatch, "the pool was made with the base model " + info.base_hash +
+                                   ", this model has " + hash};
+}
+
+matrix_view<const float> view_of(const std::vector<float>& rows, std::size_t count) {
+  return {rows.data(), count, rows.size() / count};
+}
+
+/// The samples in the space of this index.
+result<std::vector<float>> places_in(const adapter::pool_info& info, matrix_view<const float> index,
+                                     const weights& model,
+                                     std::span<const engine::encoded_sample> samples,
+                                     thread_pool& threads) {
+  if (index.cols == 0) {
+    return error{errc::bad_value, "the pool has no index vectors: nothing to match samples with"};
+  }
+  CRAYON_TRY(auto places, place_samples_of(info, model, samples, threads));
+  const std::size_t width = places.size() / samples.size();
+  if (width * info.centroids == index.cols) return places;
+  return error{errc::bad_shape, "the pool's index vectors are for embeddings of length " +
+                                    std::to_string(index.cols / info.centroids) +
+                                    ", this model's have " + std::to_string(width)};
+}
+
 }  // namespace
 
 result<embedded> embed_by_name(const std::string& name, std::size_t layer, const weights& model,
@@ -145,10 +171,7 @@ result<std::vector<float>> match_samples(const adapter::pool<float>& pool, const
                                          std::span<const engine::encoded_sample> samples,
                                          thread_pool& threads) {
   const auto& info = pool.info();
-  if (!info.base_hash.empty() && info.base_hash != hash) {
-    return error{errc::mismatch, "the pool was made with the base model " + info.base_hash +
-                                     ", this model has " + hash};
-  }
+  CRAYON_CHECK(check_base(info, hash));
   if (info.matcher == match::arrow::name()) {
     CRAYON_TRY(const auto prototypes,
                match::arrow_prototypes::from_index(pool.shapes(), pool.index()));
@@ -161,17 +184,33 @@ result<std::vector<float>> match_samples(const adapter::pool<float>& pool, const
     CRAYON_TRY(auto matched, engine::match_by_arrow(s, prototypes, samples, routing, threads));
     return std::move(matched.weights);
   }
-  if (pool.index().cols == 0) {
-    return error{errc::bad_value, "the pool has no index vectors: nothing to match samples with"};
+  CRAYON_TRY(const auto places, places_in(info, pool.index(), model, samples, threads));
+  return match_by_name(info, pool.index(), view_of(places, samples.size()));
+}
+
+result<std::vector<float>> score_samples(const serve::pool_index& pool, const weights& model,
+                                         const std::string& hash,
+                                         std::span<const engine::encoded_sample> samples,
+                                         const match::privacy* noise, thread_pool& threads) {
+  CRAYON_CHECK(check_base(pool.info, hash));
+  CRAYON_TRY(const auto memory, places_in(pool.info, pool.view(), model, samples, threads));
+  const auto places = view_of(memory, samples.size());
+  const std::string& name = pool.info.matcher;
+  if (noise == nullptr || name == match::uniform::name()) {  // of which no sample is part
+    return match_by_name(pool.info, pool.view(), places);
   }
-  CRAYON_TRY(const auto places, place_samples_of(info, model, samples, threads));
-  const std::size_t width = places.size() / samples.size();
-  if (width * info.centroids != pool.index().cols) {
-    return error{errc::bad_shape, "the pool's index vectors are for embeddings of length " +
-                                      std::to_string(pool.index().cols / info.centroids) +
-                                      ", this model's have " + std::to_string(width)};
+  if (name == match::centroid::name()) {
+    return match::private_weights(match::centroid{}, pool.view(), places, *noise);
   }
-  return match_by_name(info, pool.index(), {places.data(), samples.size(), width});
+  if (name == match::top_k::name()) {
+    CRAYON_TRY(const auto matcher, match::top_k::with(pool.info.tau, pool.info.top_k));
+    return match::private_weights(matcher, pool.view(), places, *noise);
+  }
+  if (!name.empty() && name != match::cosine_softmax::name()) {
+    return match_by_name(pool.info, pool.view(), places);  // which says what is wrong
+  }
+  CRAYON_TRY(const auto matcher, match::cosine_softmax::with_tau(pool.info.tau));
+  return match::private_weights(matcher, pool.view(), places, *noise);
 }
 
 }  // namespace crayon::cli

@@ -9,6 +9,8 @@
 
 #include <crayon/adapter/pool.hpp>
 #include <crayon/match/index_space.hpp>
+#include <crayon/match/score_noise.hpp>
+#include <crayon/serve/pool_index.hpp>
 
 #include "embedding_options.hpp"
 #include "encoded.hpp"
@@ -55,6 +57,13 @@ struct placed_index {
 [[nodiscard]] result<std::vector<float>> match_samples(
     const adapter::pool<float>& pool, const weights& model, const std::string& hash,
     std::span<const engine::encoded_sample> samples, thread_pool& threads);
+
+/// The same for a pool that is elsewhere: its index, and noise on the scores, which are the only
+/// thing that is sent (match/score_noise.hpp); null: none. Pools for arrow are refused.
+[[nodiscard]] result<std::vector<float>> score_samples(
+    const serve::pool_index& pool, const weights& model, const std::string& hash,
+    std::span<const engine::encoded_sample> samples, const match::privacy* noise,
+    thread_pool& threads);
 
 /// A pool's embeddings of samples in its index space, (samples, width).
 [[nodiscard]] result<std::vector<float>> place_samples_of(
