@@ -3,7 +3,8 @@
 // line on stdin is answered.
 //
 //   crayon_lora_race MODEL ADAPTER IDS LENGTH THREADS
-//   step      one training step: the milliseconds it took by the clock, those that it kept processors
+//   step      one training step: the milliseconds it took by the clock, those that it kept
+//   processors
 //             busy, and its loss before the update
 //   memory    the most memory that the process has had, in MB
 //
@@ -90,8 +91,8 @@ int race(const std::string& model, const std::string& adapter, std::span<const s
     optimizer.step(groups, 1e-3F, train::clip_scale(gradient.norm(), 1), threads);
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     const double cpu = 1000 * static_cast<double>(std::clock() - busy) / CLOCKS_PER_SEC;
-    std::cout << took.count() << " " << cpu << " " << sum.loss / static_cast<double>(batch.loss_rows())
-              << std::endl;
+    std::cout << took.count() << " " << cpu << " "
+              << sum.loss / static_cast<double>(batch.loss_rows()) << std::endl;
   }
   return 0;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/train/gradient.hpp>
 
+#include <array>
+#include <cmath>
 #include <vector>
 
 #include <crayon/core/executor.hpp>
@@ -88,4 +90,107 @@ TEST_CASE("sequences do not see each other", "[train]") {
     apart += gradient.loss(one, {}, serial).loss;
   }
   CHECK(together == Approx(apart).epsilon(1e-6));
+}
+
+TEST_CASE("layers computed again give the same bytes in less memory, which is reported",
+          "[train]") {
+  auto config = gradient_model;
+  config.layers = 6;
+  rng random(1);
+  const auto weights = train::initial_weights(config, random, 0.2F);
+  const auto batch = mixed_batch(config);
+  using model::projection;
+  constexpr std::array sites{projection::q,    projection::k,  projection::v,   projection::o,
+                             projection::gate, projection::up, projection::down};
+  std::vector adapters(2, train::initial_adapter(train::lora_shapes(config, 3, 6, sites), random));
+  for (auto& a : adapters) {
+    for (std::size_t s = 0; s < a.size(); ++s) {
+      const auto b = a.b(s);
+      for (std::size_t j = 0; j < b.size(); ++j) b.data[j] = 0.1F * random.normal();
+    }
+  }
+  auto factors = train::lora_factors::from(config, adapters);
+  REQUIRE(factors);
+  const std::vector<float> w(batch.sequences() * 2, 0.5F);
+  serial_executor serial;
+  for (const auto what : {train::trainable::weights, train::trainable::factors}) {
+    std::vector<float> all[2];
+    std::size_t bytes[2];
+    for (const bool again : {false, true}) {
+      const bool adapts = what == train::trainable::factors;
+      train::batch_gradient<simd::highway_dynamic> gradient(weights, adapts ? &*factors : nullptr,
+                                                            what, {2, 64, again}, 1);
+      gradient.drop({adapts ? 0.2F : 0.0F, 3});
+      static_cast<void>(gradient.compute(batch, {w.data(), batch.sequences(), 2}, serial));
+      const auto got = adapts ? gradient.factors() : gradient.matrices();
+      all[again].assign(got.begin(), got.end());
+      const std::size_t gradients = got.size() + gradient.norms().size();
+      bytes[again] = gradient.bytes() - 2 * sizeof(float) * gradients;
+    }
+    CHECK(all[0] == all[1]);
+    CHECK(bytes[1] * 2 < bytes[0]);
+  }
+}
+
+TEST_CASE("batches added up give the gradient of all of them together", "[train]") {
+  rng random(1);
+  const auto weights = train::initial_weights(gradient_model, random, 0.2F);
+  serial_executor serial;
+  train::batch_gradient<simd::scalar> gradient(weights, nullptr, train::trainable::weights, {2, 64},
+                                               1);
+  train::packed_batch whole, parts[2];
+  rng words(3);
+  for (int s = 0; s < 6; ++s) {
+    std::vector<std::int32_t> tokens(5 + 7 * static_cast<std::size_t>(s));
+    for (auto& t : tokens) t = static_cast<std::int32_t>(words.below(gradient_model.vocab));
+    whole.add(tokens, 3);
+    parts[s < 4 ? 0 : 1].add(tokens, 3);  // other numbers of scored tokens
+  }
+  const auto together = gradient.compute(whole, {}, serial);
+  const std::vector<float> expected(gradient.matrices().begin(), gradient.matrices().end());
+  const double norm = gradient.norm();
+  gradient.begin();
+  auto sum = gradient.add(parts[0], {}, serial);
+  sum += gradient.add(parts[1], {}, serial);
+  gradient.finish(serial);
+  CHECK(sum.loss == Approx(together.loss).epsilon(1e-6));
+  CHECK(sum.correct == together.correct);
+  CHECK(gradient.norm() == Approx(norm).epsilon(1e-5));
+  CHECK(oracle::relative_difference(gradient.matrices(), expected) < 1e-5);
+}
+
+TEST_CASE("logits of a few rows at a time give what all of them give", "[train]") {
+  const model::llama_config wide{.dim = 8,
+                                 .hidden = 8,
+                                 .layers = 1,
+                                 .heads = 1,
+                                 .kv_heads = 1,
+                                 .head_dim = 8,
+                                 .vocab = train::logits_at_a_time / 64,
+                                 .context = 80};
+  rng random(1);
+  const auto weights = train::initial_weights(wide, random, 0.2F);
+  train::packed_batch batch;
+  for (int s = 0; s < 4; ++s) {
+    std::vector<std::int32_t> tokens(27);
+    for (auto& t : tokens) t = static_cast<std::int32_t>(random.below(wide.vocab));
+    batch.add(tokens, 1);
+  }
+  const auto run = [&](std::size_t rows) {
+    auto factors = train::lora_factors::from(
+        wide, std::vector{train::initial_adapter(
+                  train::lora_shapes(wide, 2, 2, std::array{model::projection::down}), random)});
+    REQUIRE(factors);
+    rng own(4);
+    for (float& f : factors->values()) f = own.normal();
+    const std::vector<float> ones(4, 1.0F);
+    serial_executor serial;
+    train::batch_gradient<simd::highway_dynamic> gradient(weights, &*factors,
+                                                          train::trainable::factors, {1, rows}, 1);
+    const auto sum = gradient.compute(batch, {ones.data(), 4, 1}, serial);
+    std::vector<float> all(gradient.factors().begin(), gradient.factors().end());
+    all.push_back(static_cast<float>(sum.loss));
+    return all;
+  };
+  CHECK(oracle::relative_difference(run(1000), run(1)) < 1e-5);  // 64 + 40 rows, and 26 four times
 }

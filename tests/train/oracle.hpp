@@ -57,8 +57,8 @@ inline constexpr float alpha = 3;
 
 class fixture {
  public:
-  fixture() {
-    auto opened = io::safetensors::open(std::string(CRAYON_FIXTURES) + "/gradients.safetensors");
+  explicit fixture(const std::string& name = "gradients.safetensors") {
+    auto opened = io::safetensors::open(std::string(CRAYON_FIXTURES) + "/" + name);
     REQUIRE(opened);
     file_ = std::move(*opened);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/train/schedule.hpp>
 
-#include "../catch.hpp"
+#include "oracle.hpp"
 
 using namespace crayon;
 
@@ -26,4 +26,20 @@ TEST_CASE("a run shorter than its warm-up, and steps after the end", "[train]") 
   CHECK(cosine.rate(2, 3) == Approx(0.3));
   CHECK(cosine.rate(500, 100) == Approx(0).margin(1e-7));
   CHECK(train::cosine_schedule{.peak = 1}.rate(0, 10) == 1);
+}
+
+TEST_CASE("schedules agree with those of transformers", "[train]") {
+  const oracle::fixture torch("frozen.safetensors");
+  // Theirs begin the warm-up at 0, so that their step s has the rate of step s - 1 here.
+  const auto check = [&](const char* name, const auto& schedule) {
+    const auto rates = torch.read(name);
+    REQUIRE(rates.size() == 20);
+    for (std::size_t s = 1; s < 5; ++s) CHECK(schedule.rate(s - 1, 20) == Approx(rates[s]));
+    for (std::size_t s = 5; s < 20; ++s) {
+      CHECK(schedule.rate(s, 20) == Approx(rates[s]).margin(1e-6));
+    }
+  };
+  check("rates.constant", train::constant_schedule{.peak = 0.5F, .warm_up = 5});
+  check("rates.linear", train::linear_schedule{.peak = 0.5F, .warm_up = 5});
+  check("rates.cosine", train::cosine_schedule{.peak = 0.5F, .warm_up = 5});
 }

@@ -69,6 +69,10 @@ class adamw {
   }
 
   [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
+  /// Bytes of the moments.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return (m_.size() + v_.size()) * sizeof(float);
+  }
   /// Those of all groups, one after the other; empty before the first step.
   [[nodiscard]] std::span<const float> first_moments() const noexcept { return m_; }
   [[nodiscard]] std::span<const float> second_moments() const noexcept { return v_; }

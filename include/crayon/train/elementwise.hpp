@@ -2,6 +2,7 @@
 // The row-wise operations of a Llama block, each backward beside its forward.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -12,14 +13,23 @@
 
 namespace crayon::train {
 
-/// y (rows, dim) = the rows of `table` (vocab, dim) named by `ids`.
-inline void embedding_forward(matrix_view<const float> table, std::span<const std::int32_t> ids,
-                              matrix_view<float> y) noexcept {
-  for (std::size_t t = 0; t < ids.size(); ++t) {
-    const float* from = table.row(static_cast<std::size_t>(ids[t]));
-    float* to = y.row(t);
-    for (std::size_t j = 0; j < table.cols; ++j) to[j] = from[j];
-  }
+/// to = from; both without gaps.
+inline void copy_rows(matrix_view<const float> from, matrix_view<float> to) noexcept {
+  std::copy_n(from.data, from.size(), to.data);
+}
+
+/// Row i of `to` = row rows[i] of `from`.
+inline void gather_rows(matrix_view<const float> from, std::span<const std::size_t> rows,
+                        matrix_view<float> to) noexcept {
+  for (std::size_t i = 0; i < rows.size(); ++i) std::copy_n(from.row(rows[i]), to.cols, to.row(i));
+}
+
+/// The other way; rows that are not named become 0.
+inline void scatter_rows(matrix_view<const float> from, std::span<const std::size_t> rows,
+                         matrix_view<float> to) noexcept {
+  std::fill_n(to.data, to.size(), 0.0F);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    std::copy_n(from.row(i), from.cols, to.row(rows[i]));
 }
 
 /// d_table += dy, row by row.

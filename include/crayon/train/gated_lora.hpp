@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include <crayon/concepts.hpp>
 #include <crayon/train/batch.hpp>
+#include <crayon/train/dropout.hpp>
 #include <crayon/train/lora_factors.hpp>
 
 namespace crayon::train {
@@ -57,18 +59,54 @@ inline void add_products(const lora_site& site, const batch_view& batch, matrix_
 
 }  // namespace detail
 
+/// The mask of one adapted site over the rows of a pass.
+struct site_dropout {
+  adapter_dropout mask;
+  std::size_t site = 0;                    ///< llama_config::site
+  std::size_t first_row = 0;               ///< of the pass, counted from the whole batch
+  std::span<const std::size_t> rows = {};  ///< which rows of the pass these are; empty: all
+  float* dropped = nullptr;                ///< scratch: (rows, in)
+
+  [[nodiscard]] bool on() const noexcept { return mask.on(); }
+
+  /// y = the mask times x, or y += it; both (rows, in).
+  template <bool Add>
+  void apply(matrix_view<const float> x, matrix_view<float> y) const noexcept {
+    for (std::size_t t = 0; t < x.rows; ++t) {
+      mask.apply<Add>(site, first_row + (rows.empty() ? t : rows[t]), x.row(t), y.row(t), x.cols);
+    }
+  }
+
+  /// What A reads.
+  [[nodiscard]] matrix_view<const float> input(matrix_view<const float> x) const noexcept {
+    if (!on()) return x;
+    const matrix_view<float> kept(dropped, x.rows, x.cols);
+    apply<false>(x, kept);
+    return kept;
+  }
+};
+
+/// gated = gate(x A_cat^T), the first half of the forward pass.
+template <kernel_backend B>
+void gated_lora_rows(const lora_site& site, const float* factors, const batch_view& batch,
+                     matrix_view<const float> weights, matrix_view<const float> x,
+                     matrix_view<float> gated, float* gate, const site_dropout& dropout) noexcept {
+  const matrix_view<const float> a(factors + site.a, site.total, site.in);
+  B::gemm_nt(dropout.input(x), a, gated, false);
+  detail::gate_rows(site, batch, weights, gated, gate);
+}
+
 /// y += gate(x A_cat^T) B_cat^T: for each sequence the exact sum_i w_i scale B_i A_i x, or that of
 /// averaged factors. x (rows, in), y (rows, out); `gated` (rows, total) is kept for the backward
 /// pass.
 template <kernel_backend B>
 void gated_lora_forward(const lora_site& site, const float* factors, const batch_view& batch,
                         matrix_view<const float> weights, matrix_view<const float> x,
-                        matrix_view<float> gated, matrix_view<float> y, float* gate) noexcept {
+                        matrix_view<float> gated, matrix_view<float> y, float* gate,
+                        const site_dropout& dropout = {}) noexcept {
   CRAYON_ASSERT(x.rows == gated.rows && x.rows == y.rows);
-  const matrix_view<const float> a(factors + site.a, site.total, site.in);
   const matrix_view<const float> b(factors + site.b, site.out, site.total);
-  B::gemm_nt(x, a, gated, false);
-  detail::gate_rows(site, batch, weights, gated, gate);
+  gated_lora_rows<B>(site, factors, batch, weights, x, gated, gate, dropout);
   B::gemm_nt(matrix_view<const float>(gated), b, y, true);
 }
 
@@ -81,7 +119,8 @@ void gated_lora_backward(const lora_site& site, const float* factors, const batc
                          matrix_view<const float> weights, matrix_view<const float> x,
                          matrix_view<float> gated, matrix_view<const float> dy,
                          matrix_view<float> dx, float* d_factors, matrix_view<float> du,
-                         float* gate, float* d_gates = nullptr) noexcept {
+                         float* gate, float* d_gates = nullptr,
+                         const site_dropout& dropout = {}) noexcept {
   CRAYON_ASSERT(x.rows == gated.rows && x.rows == dy.rows && x.rows == du.rows);
   const matrix_view<const float> a(factors + site.a, site.total, site.in);
   const matrix_view<const float> b(factors + site.b, site.out, site.total);
@@ -90,13 +129,20 @@ void gated_lora_backward(const lora_site& site, const float* factors, const batc
   B::gemm_nn(dy, b, du, false);
   if (d_gates != nullptr) detail::add_products(site, batch, du, gated, d_gates);
   detail::gate_rows(site, batch, weights, du, gate);
-  const matrix_view<const float> du_in = du;
+  const matrix_view<const float> du_in = du, in = dropout.input(x);
   if (d_gates != nullptr && site.factor_wise) {  // w_i is in B_cat's half and in A_cat's
-    B::gemm_nt(x, a, gated, false);
+    B::gemm_nt(in, a, gated, false);
     detail::add_products(site, batch, du, gated, d_gates);
   }
-  B::gemm_tn(du_in, x, matrix_view<float>(d_factors + site.a, site.total, site.in), true);
-  if (!dx.empty()) B::gemm_nn(du_in, a, dx, true);
+  B::gemm_tn(du_in, in, matrix_view<float>(d_factors + site.a, site.total, site.in), true);
+  if (dx.empty()) return;
+  if (!dropout.on()) {
+    B::gemm_nn(du_in, a, dx, true);
+    return;
+  }
+  const matrix_view<float> d_kept(dropout.dropped, x.rows, x.cols);
+  B::gemm_nn(du_in, a, d_kept, false);
+  dropout.apply<true>(d_kept, dx);
 }
 
 }  // namespace crayon::train

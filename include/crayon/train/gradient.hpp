@@ -20,6 +20,9 @@ namespace crayon::train {
 struct sharding {
   std::size_t shards = 0;  ///< tasks, each with a gradient of its own; 0: as many as the threads
   std::size_t rows = 512;  ///< a pass takes sequences up to that many rows (at least one)
+  /// Only the input of each layer is kept from forward to backward, the rest is computed again:
+  /// about a third more time for a fraction of the memory. The gradient is the same to the bit.
+  bool recompute = false;
 };
 
 /// Which parts of the model learn.
@@ -29,21 +32,23 @@ enum class trainable { weights, factors };
 template <kernel_backend B>
 class batch_gradient {
  public:
-  using weights_type = model::llama_weights<float>;
-
-  /// `factors` may be null for trainable::weights. All must outlive the object.
-  batch_gradient(const weights_type& weights, const lora_factors* factors, trainable what,
+  /// `factors` may be null for trainable::weights, which needs weights in f32. What these refer to
+  /// must outlive the object.
+  batch_gradient(const base_weights& weights, const lora_factors* factors, trainable what,
                  sharding spread, std::size_t threads)
       : rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta,
               weights.config().scaling),
         rows_(spread.rows),
-        matrices_(what == trainable::weights ? weights.matrices().size() : 0),
+        matrices_(what == trainable::weights ? weights.matrices_size() : 0),
         norms_(what == trainable::weights ? weights.norms().size() : 0),
         factors_(what == trainable::factors ? factors->values().size() : 0) {
     const std::size_t shards =
         std::max<std::size_t>(spread.shards == 0 ? threads : spread.shards, 1);
+    CRAYON_ASSERT(what == trainable::factors || weights.storage() == stored_as::f32);
     passes_.reserve(shards);
-    for (std::size_t i = 0; i < shards; ++i) passes_.emplace_back(weights, rope_, factors);
+    for (std::size_t i = 0; i < shards; ++i) {
+      passes_.emplace_back(weights, rope_, factors, spread.recompute);
+    }
     sums_.resize(shards);
     gradients_.resize(shards);
     for (auto& g : gradients_) g.resize(matrices_ + norms_ + factors_);
@@ -54,13 +59,38 @@ class batch_gradient {
 
   /// From now on gates() is computed, too; only where there are factors.
   void want_gates() noexcept { wants_gates_ = true; }
+  [[nodiscard]] bool wants_gates() const noexcept { return wants_gates_; }
+
+  /// What adapters read is dropped out by this mask in the gradients from now on (not in `loss`).
+  void drop(const adapter_dropout& mask) noexcept { dropout_ = mask; }
 
   /// Sum over the batch; afterwards the gradient of the mean is in matrices(), norms(), factors().
   template <executor X>
   loss_sum compute(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks) {
+    begin();
+    const loss_sum sum = add(batch, adapter_weights, tasks);
+    finish(tasks);
+    return sum;
+  }
+
+  /// The same in pieces: after begin(), any number of batches, then finish(), whose gradient is
+  /// that of the mean over the scored tokens of all of them. gates() is of the last batch.
+  void begin() noexcept {
+    scored_ = 0;
+    empty_ = true;
+  }
+  template <executor X>
+  loss_sum add(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks) {
     run(batch, adapter_weights, tasks, true);
-    tasks.parallel_for(squares_.size(), [&](std::size_t part) { reduce(part); });
+    scored_ += batch.loss_rows();
+    empty_ = false;
     return total();
+  }
+  template <executor X>
+  void finish(X& tasks) {
+    const float scale = 1 / static_cast<float>(std::max<std::size_t>(scored_, 1));
+    tasks.parallel_for(squares_.size(), [&](std::size_t part) { reduce(part, scale); });
+    for (float& g : gates_) g *= scale;
   }
 
   /// The loss alone.
@@ -78,6 +108,15 @@ class batch_gradient {
   }
   [[nodiscard]] std::span<const float> factors() const noexcept {
     return std::span<const float>(gradients_[0]).subspan(matrices_ + norms_, factors_);
+  }
+
+  /// Bytes of gradients, activations and what else a pass needs; activations grow to what the
+  /// largest pass so far needed.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    std::size_t sum = 0;
+    for (const auto& g : gradients_) sum += g.size() * sizeof(float);
+    for (const auto& pass : passes_) sum += pass.bytes();
+    return sum;
   }
 
   /// (sequences, N): w_i times the derivative of the mean loss by the adapter weight w_i.
@@ -98,24 +137,24 @@ class batch_gradient {
            bool backward) {
     split(batch);
     if (wants_gates_) gates_.assign(batch.sequences() * adapter_weights.cols, 0.0F);
-    const float scale = 1 / static_cast<float>(std::max<std::size_t>(batch.loss_rows(), 1));
     tasks.parallel_for(passes_.size(), [&](std::size_t shard) {
       float* g = gradients_[shard].data();
       gradient_sink sink;
       if (backward) {
-        std::fill(gradients_[shard].begin(), gradients_[shard].end(), 0.0F);
+        if (empty_) std::fill(gradients_[shard].begin(), gradients_[shard].end(), 0.0F);
         if (matrices_ != 0) sink.matrices = g;
         if (matrices_ != 0) sink.norms = g + matrices_;
         if (factors_ != 0) sink.factors = g + matrices_ + norms_;
         if (wants_gates_) sink.gates = gates_.data();  // each shard has rows of its own
       }
+      passes_[shard].drop(backward ? dropout_ : adapter_dropout{});
       loss_sum sum;
       std::size_t first = bounds_[shard];
       while (first < bounds_[shard + 1]) {
         std::size_t last = first + 1;
         const auto offsets = batch.offsets();
         while (last < bounds_[shard + 1] && offsets[last + 1] - offsets[first] <= rows_) ++last;
-        sum += passes_[shard](sequences_of(batch, first, last), adapter_weights, scale, sink);
+        sum += passes_[shard](sequences_of(batch, first, last), adapter_weights, 1, sink);
         first = last;
       }
       sums_[shard] = sum;
@@ -134,8 +173,8 @@ class batch_gradient {
     }
   }
 
-  /// One part of all gradients: summed into the first, shard by shard, and its squares.
-  void reduce(std::size_t part) noexcept {
+  /// One part of all gradients: summed into the first, shard by shard, scaled, and its squares.
+  void reduce(std::size_t part, float scale) noexcept {
     const std::size_t first = part * grain;
     const std::size_t n = std::min(grain, gradients_[0].size() - first);
     float* CRAYON_RESTRICT sum = gradients_[0].data() + first;
@@ -143,6 +182,7 @@ class batch_gradient {
       const float* CRAYON_RESTRICT from = gradients_[shard].data() + first;
       for (std::size_t j = 0; j < n; ++j) sum[j] += from[j];
     }
+    for (std::size_t j = 0; j < n; ++j) sum[j] *= scale;
     squares_[part] = double{B::sum_squares(sum, n)};
   }
 
@@ -155,6 +195,9 @@ class batch_gradient {
   model::rope_table rope_;
   std::size_t rows_;
   std::size_t matrices_, norms_, factors_;
+  std::size_t scored_ = 0;  // of all batches since begin()
+  bool empty_ = true;
+  adapter_dropout dropout_;
   bool wants_gates_ = false;
   std::vector<float> gates_;
   std::vector<llama_backward<B>> passes_;

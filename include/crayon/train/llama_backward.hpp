@@ -7,8 +7,8 @@
 #include <span>
 
 #include <crayon/concepts.hpp>
-#include <crayon/model/llama_weights.hpp>
 #include <crayon/model/rope.hpp>
+#include <crayon/train/base_weights.hpp>
 #include <crayon/train/batch.hpp>
 #include <crayon/train/cross_entropy.hpp>
 #include <crayon/train/elementwise.hpp>
@@ -34,42 +34,53 @@ struct gradient_sink {
 template <kernel_backend B>
 class llama_backward {
  public:
-  using weights_type = model::llama_weights<float>;
   using const_matrix = matrix_view<const float>;
   using matrix = matrix_view<float>;
 
-  /// `factors` may be null. All must outlive the object.
-  llama_backward(const weights_type& weights, const model::rope_table& rope,
-                 const lora_factors* factors)
-      : weights_(&weights), rope_(&rope), factors_(factors) {
+  /// `factors` may be null. What these refer to must outlive the object. With `recompute` only
+  /// the inputs of the layers are kept from forward to backward, which computes the rest again:
+  /// memory of one layer instead of all, for a third more time.
+  llama_backward(const base_weights& weights, const model::rope_table& rope,
+                 const lora_factors* factors, bool recompute = false)
+      : weights_(weights), rope_(&rope), factors_(factors), recompute_(recompute) {
     CRAYON_ASSERT(weights.config().layers > 0);
   }
 
+  /// Used from the next pass on.
+  void drop(const adapter_dropout& mask) noexcept { dropout_ = mask; }
+
+  /// Bytes of activations and their gradients; they grow to what the largest pass needed.
+  [[nodiscard]] std::size_t bytes() const noexcept { return buffers_.bytes(); }
+
   /// Adds scale * d(sum of -log p(target)) / d(weights) to `sink` and returns the unscaled sum.
   /// `adapter_weights` (sequences of the whole batch, N) is read only when there are factors, and
-  /// then `sink.factors` must be there in a backward pass.
+  /// then `sink.factors` must be there in a backward pass. Gradients of weights need f32 ones.
   loss_sum operator()(const batch_view& batch, const_matrix adapter_weights, float scale,
                       const gradient_sink& sink) {
-    buffers_.fit(weights_->config(), batch, factors_);
+    buffers_.fit(weights_.config(), batch, factors_, recompute_, dropout_.on());
     if (buffers_.scored_rows.empty()) return {};
     batch_ = &batch;
     scored_ = {{}, {}, buffers_.scored_offsets, batch.first_sequence};
     adapter_weights_ = adapter_weights;
     sink_ = sink;
-    const auto& c = weights_->config();
-    embedding_forward(weights_->embedding(), batch.inputs, stream(0));
+    const auto& c = weights_.config();
+    base_rows(weights_.embedding(), batch.inputs, stream(0));
     for (std::size_t layer = 0; layer < c.layers; ++layer) {
       attention_block_forward(layer);
-      mlp_block_forward(layer);
+      mlp_block_forward(layer, true);
     }
     const loss_sum sum = head(scale);
     if (sink_.frozen()) return sum;
     for (std::size_t layer = c.layers; layer-- > 0;) {
+      if (recompute_ && !is_last(layer)) {
+        attention_block_forward(layer);
+        mlp_block_forward(layer, false);
+      }
       mlp_block_backward(layer);
       attention_block_backward(layer);
     }
     if (sink_.matrices != nullptr) {
-      embedding_backward(buffers_.d_stream.view(), batch.inputs, gradient(weights_->embedding()));
+      embedding_backward(buffers_.d_stream.view(), batch.inputs, gradient(weights_.embedding()));
     }
     return sum;
   }
@@ -78,16 +89,15 @@ class llama_backward {
   using projection = model::projection;
 
   [[nodiscard]] matrix stream(std::size_t layer) noexcept {
-    return layer < buffers_.layers.size() ? buffers_.layers[layer].input.view()
-                                          : buffers_.scored.view();
+    return layer < buffers_.inputs.size() ? buffers_.inputs[layer].view() : buffers_.scored.view();
   }
 
   /// The gradient of a matrix of the weights.
-  [[nodiscard]] matrix gradient(const_matrix weight) const noexcept {
-    return {sink_.matrices + (weight.data - weights_->matrices().data()), weight.rows, weight.cols};
+  [[nodiscard]] matrix gradient(const base_matrix& weight) const noexcept {
+    return {sink_.matrices + weight.offset, weight.rows, weight.cols};
   }
   [[nodiscard]] float* gradient(const float* norm) const noexcept {
-    return sink_.norms == nullptr ? nullptr : sink_.norms + (norm - weights_->norms().data());
+    return sink_.norms == nullptr ? nullptr : sink_.norms + (norm - weights_.norms().data());
   }
 
   [[nodiscard]] const lora_site* adapted(std::size_t layer, projection p) const noexcept {
@@ -95,7 +105,7 @@ class llama_backward {
   }
 
   [[nodiscard]] bool is_last(std::size_t layer) const noexcept {
-    return layer + 1 == weights_->config().layers;
+    return layer + 1 == weights_.config().layers;
   }
 
   /// The rows that pass through that projection: after the last attention only the scored ones.
@@ -104,58 +114,54 @@ class llama_backward {
   }
 
   /// Where the gated rank channels of a site are kept from forward to backward.
-  [[nodiscard]] matrix gated_rows(const lora_site& site, std::size_t rows) const noexcept {
-    return {buffers_.lora[factors_->number(site)].data(), rows, site.total};
+  [[nodiscard]] matrix gated_rows(const lora_site& site, projection p,
+                                  std::size_t rows) const noexcept {
+    const std::size_t i = recompute_ ? static_cast<std::size_t>(p) : factors_->number(site);
+    return {buffers_.lora[i].data(), rows, site.total};
+  }
+
+  /// The mask of that site over the rows that pass through it.
+  [[nodiscard]] site_dropout dropout_of(std::size_t layer, projection p) const noexcept {
+    if (!dropout_.on()) return {};
+    const bool scored = &batch_of(layer, p) == &scored_;
+    return {dropout_, model::llama_config::site(layer, p), batch_->offsets[0],
+            scored ? std::span<const std::size_t>(buffers_.scored_rows)
+                   : std::span<const std::size_t>(),
+            buffers_.dropped.data()};
   }
 
   /// y (+)= x W^T + adapters.
   void linear_forward(std::size_t layer, projection p, const_matrix x, matrix y, bool accumulate) {
-    B::gemm_nt(x, weights_->linear(layer, p), y, accumulate);
+    base_forward<B>(x, weights_.linear(layer, p), y, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_forward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                            x, gated_rows(*site, x.rows), y, buffers_.lora_gate.data());
+                            x, gated_rows(*site, p, x.rows), y, buffers_.lora_gate.data(),
+                            dropout_of(layer, p));
     }
   }
 
   /// dW += dy^T x, dx (+)= dy W, and the same through the adapters; an empty dx is not wanted.
   void linear_backward(std::size_t layer, projection p, const_matrix x, const_matrix dy, matrix dx,
                        bool accumulate) {
-    const const_matrix w = weights_->linear(layer, p);
+    const base_matrix w = weights_.linear(layer, p);
     if (sink_.matrices != nullptr) B::gemm_tn(dy, x, gradient(w), true);
-    if (!dx.empty()) B::gemm_nn(dy, w, dx, accumulate);
+    if (!dx.empty()) base_backward<B>(dy, w, dx, accumulate);
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_backward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                             x, gated_rows(*site, x.rows), dy, dx, sink_.factors,
+                             x, gated_rows(*site, p, x.rows), dy, dx, sink_.factors,
                              matrix(buffers_.d_lora.data(), dy.rows, site->total),
-                             buffers_.lora_gate.data(), sink_.gates);
-    }
-  }
-
-  static void copy(const_matrix from, matrix to) noexcept {
-    std::copy_n(from.data, from.size(), to.data);
-  }
-  /// The scored rows of `from`.
-  void gather(const_matrix from, matrix to) const noexcept {
-    for (std::size_t i = 0; i < to.rows; ++i) {
-      std::copy_n(from.row(buffers_.scored_rows[i]), to.cols, to.row(i));
-    }
-  }
-  /// The other way; rows that are not scored become 0.
-  void scatter(const_matrix from, matrix to) const noexcept {
-    std::fill_n(to.data, to.size(), 0.0F);
-    for (std::size_t i = 0; i < from.rows; ++i) {
-      std::copy_n(from.row(i), from.cols, to.row(buffers_.scored_rows[i]));
+                             buffers_.lora_gate.data(), sink_.gates, dropout_of(layer, p));
     }
   }
 
   [[nodiscard]] attention_shape heads() const noexcept {
-    const auto& c = weights_->config();
+    const auto& c = weights_.config();
     return {c.heads, c.kv_heads, c.head_dim};
   }
 
   void attention_block_forward(std::size_t layer) {
-    auto& l = buffers_.layers[layer];
-    rms_norm_forward<B>(l.input.view(), weights_->attention_norm(layer), epsilon(),
+    auto& l = buffers_.fit_layer(weights_.config(), layer, batch_->rows());
+    rms_norm_forward<B>(stream(layer), weights_.attention_norm(layer), epsilon(),
                         l.attention_in.view());
     const const_matrix x = l.attention_in.view();
     linear_forward(layer, projection::q, x, l.q.view(), false);
@@ -169,23 +175,23 @@ class llama_backward {
                            rows_of(l.mixed, s));
     }
     if (is_last(layer)) {
-      gather(l.mixed.view(), buffers_.scored_mixed.view());
-      gather(l.input.view(), l.middle.view());
+      gather_rows(l.mixed.view(), buffers_.scored_rows, buffers_.scored_mixed.view());
+      gather_rows(stream(layer), buffers_.scored_rows, l.middle.view());
       linear_forward(layer, projection::o, buffers_.scored_mixed.view(), l.middle.view(), true);
     } else {
-      copy(l.input.view(), l.middle.view());
+      copy_rows(stream(layer), l.middle.view());
       linear_forward(layer, projection::o, l.mixed.view(), l.middle.view(), true);
     }
   }
 
   void attention_block_backward(std::size_t layer) {
-    auto& l = buffers_.layers[layer];
+    auto& l = buffers_.of(layer);
     const matrix d_normed = needs_input_gradient(layer) ? buffers_.d_normed.view() : matrix{};
     if (is_last(layer)) {
       linear_backward(layer, projection::o, buffers_.scored_mixed.view(), buffers_.d_scored.view(),
                       buffers_.d_scored_mixed.view(), false);
-      scatter(buffers_.d_scored_mixed.view(), buffers_.d_mixed.view());
-      scatter(buffers_.d_scored.view(), buffers_.d_stream.view());
+      scatter_rows(buffers_.d_scored_mixed.view(), buffers_.scored_rows, buffers_.d_mixed.view());
+      scatter_rows(buffers_.d_scored.view(), buffers_.scored_rows, buffers_.d_stream.view());
     } else {
       linear_backward(layer, projection::o, l.mixed.view(), buffers_.d_stream.view(),
                       buffers_.d_mixed.view(), false);
@@ -204,23 +210,33 @@ class llama_backward {
     linear_backward(layer, projection::k, x, buffers_.dk.view(), d_normed, true);
     linear_backward(layer, projection::v, x, buffers_.dv.view(), d_normed, true);
     if (d_normed.empty()) return;
-    const float* norm = weights_->attention_norm(layer);
-    rms_norm_backward<B>(l.input.view(), norm, epsilon(), d_normed, buffers_.d_stream.view(),
+    const float* norm = weights_.attention_norm(layer);
+    rms_norm_backward<B>(stream(layer), norm, epsilon(), d_normed, buffers_.d_stream.view(),
                          gradient(norm), buffers_.scratch.data());
   }
 
-  void mlp_block_forward(std::size_t layer) {
-    auto& l = buffers_.layers[layer];
-    rms_norm_forward<B>(l.middle.view(), weights_->mlp_norm(layer), epsilon(), l.mlp_in.view());
+  /// `whole`: the residual stream goes on, too.
+  void mlp_block_forward(std::size_t layer, bool whole) {
+    auto& l = buffers_.of(layer);
+    rms_norm_forward<B>(l.middle.view(), weights_.mlp_norm(layer), epsilon(), l.mlp_in.view());
     linear_forward(layer, projection::gate, l.mlp_in.view(), l.gate.view(), false);
     linear_forward(layer, projection::up, l.mlp_in.view(), l.up.view(), false);
     silu_mul_forward<B>(l.gate.view(), l.up.view(), l.product.view());
-    copy(l.middle.view(), stream(layer + 1));
+    if (!whole) {
+      if (const lora_site* site = adapted(layer, projection::down)) {
+        gated_lora_rows<B>(*site, factors_->values().data(), batch_of(layer, projection::down),
+                           adapter_weights_, l.product.view(),
+                           gated_rows(*site, projection::down, l.product.view().rows),
+                           buffers_.lora_gate.data(), dropout_of(layer, projection::down));
+      }
+      return;
+    }
+    copy_rows(l.middle.view(), stream(layer + 1));
     linear_forward(layer, projection::down, l.product.view(), stream(layer + 1), true);
   }
 
   void mlp_block_backward(std::size_t layer) {
-    auto& l = buffers_.layers[layer];
+    auto& l = buffers_.of(layer);
     auto& b = buffers_;
     const auto part = [&](const buffer& whole) {
       return whole.view().rows_from(0, l.gate.view().rows);
@@ -232,28 +248,36 @@ class llama_backward {
     silu_mul_backward<B>(l.gate.view(), l.up.view(), d_product, d_gate, d_up, b.ones.data());
     linear_backward(layer, projection::gate, l.mlp_in.view(), d_gate, d_normed, false);
     linear_backward(layer, projection::up, l.mlp_in.view(), d_up, d_normed, true);
-    const float* norm = weights_->mlp_norm(layer);
+    const float* norm = weights_.mlp_norm(layer);
     rms_norm_backward<B>(l.middle.view(), norm, epsilon(), d_normed, d_stream, gradient(norm),
                          b.scratch.data());
   }
 
-  /// Final norm, logits and loss of the scored rows; leaves their gradient in d_scored.
+  /// Final norm, logits and loss of the scored rows, some rows at a time; leaves their gradient in
+  /// d_scored.
   loss_sum head(float scale) {
     auto& b = buffers_;
-    const float* norm = weights_->final_norm();
-    const const_matrix w = weights_->head();
-    rms_norm_forward<B>(b.scored.view(), norm, epsilon(), b.scored_normed.view());
-    B::gemm_nt(const_matrix(b.scored_normed.view()), w, b.logits.view(), false);
-    const loss_sum sum = cross_entropy<B>(b.logits.view(), b.scored_targets, scale);
-    if (sink_.frozen()) return sum;
-    const const_matrix d_logits = b.logits.view();
-    if (sink_.matrices != nullptr) {
-      B::gemm_tn(d_logits, const_matrix(b.scored_normed.view()), gradient(w), true);
+    const float* norm = weights_.final_norm();
+    const base_matrix w = weights_.head();
+    const matrix normed = b.scored_normed.view(), d_normed = b.d_scored_normed.view();
+    rms_norm_forward<B>(b.scored.view(), norm, epsilon(), normed);
+    loss_sum sum;
+    const std::size_t chunk = b.logits.view().rows;
+    for (std::size_t first = 0; first < normed.rows; first += chunk) {
+      const std::size_t count = std::min(chunk, normed.rows - first);
+      const matrix logits = b.logits.view().rows_from(0, count);
+      const const_matrix x = normed.rows_from(first, count), d_logits = logits;
+      base_forward<B>(x, w, logits, false);
+      sum += cross_entropy<B>(
+          logits, std::span<const std::int32_t>(b.scored_targets).subspan(first, count), scale);
+      if (sink_.frozen()) continue;
+      if (sink_.matrices != nullptr) B::gemm_tn(d_logits, x, gradient(w), true);
+      base_backward<B>(d_logits, w, d_normed.rows_from(first, count), false);
     }
-    B::gemm_nn(d_logits, w, b.d_scored_normed.view(), false);
+    if (sink_.frozen()) return sum;
     std::fill_n(b.d_scored.data(), b.d_scored.view().size(), 0.0F);
-    rms_norm_backward<B>(b.scored.view(), norm, epsilon(), b.d_scored_normed.view(),
-                         b.d_scored.view(), gradient(norm), b.scratch.data());
+    rms_norm_backward<B>(b.scored.view(), norm, epsilon(), d_normed, b.d_scored.view(),
+                         gradient(norm), b.scratch.data());
     return sum;
   }
 
@@ -261,15 +285,17 @@ class llama_backward {
   [[nodiscard]] bool needs_input_gradient(std::size_t layer) const noexcept {
     return layer > 0 || sink_.matrices != nullptr;
   }
-  [[nodiscard]] float epsilon() const noexcept { return weights_->config().norm_epsilon; }
+  [[nodiscard]] float epsilon() const noexcept { return weights_.config().norm_epsilon; }
 
   [[nodiscard]] matrix rows_of(const buffer& rows, std::size_t sequence) const noexcept {
     return rows.view().rows_from(batch_->begin(sequence), batch_->length(sequence));
   }
 
-  const weights_type* weights_;
+  base_weights weights_;
   const model::rope_table* rope_;
   const lora_factors* factors_;
+  bool recompute_;
+  adapter_dropout dropout_;
   llama_buffers buffers_;
   const batch_view* batch_ = nullptr;
   batch_view scored_;

@@ -34,10 +34,11 @@ template <kernel_backend B, learning_schedule S, class Next, executor X, class P
       tasks, std::forward<Progress>(progress));
 }
 
-/// Trains the factors of one adapter in place; the model is frozen. `next` as for `pretrain`.
+/// Trains the factors of one adapter in place; the model is frozen and may be llama_weights of f32,
+/// bf16 or f16. `next` as for `pretrain`.
 template <kernel_backend B, learning_schedule S, class Next, executor X, class Progress = silent,
           class Hooks = no_hooks>
-[[nodiscard]] result<training_report> train_adapter(const model::llama_weights<float>& weights,
+[[nodiscard]] result<training_report> train_adapter(const base_weights& weights,
                                                     adapter::lora_adapter<float>& adapter,
                                                     const training_options<S>& options, Next&& next,
                                                     X& tasks, Progress&& progress = {},

@@ -2,6 +2,7 @@
 // The training loop that pretraining, adapter training and joint pool training share.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -25,6 +26,8 @@ struct training_options {
   adamw_options optimizer;
   float clip = 1;  ///< largest global norm of a gradient; 0: no limit
   sharding spread;
+  std::size_t accumulate = 1;  ///< batches per step, whose scored tokens count alike
+  adapter_dropout dropout;     ///< of what adapters read; none: rate 0
 };
 
 /// One finished step.
@@ -43,6 +46,8 @@ struct training_report {
   std::size_t rows = 0;
   double last_loss = 0;
   double seconds = 0;
+  std::size_t bytes =
+      0;  ///< gradients, activations and the optimizer's moments; not the parameters
 };
 
 /// Progress that nobody looks at.
@@ -65,12 +70,12 @@ struct no_hooks {
   }
 };
 
-/// Calls `fill(step, batch, adapter_weights)`, which gives a packed batch and (sequences, N)
+/// Calls `fill(number, batch, adapter_weights)`, which gives a packed batch and (sequences, N)
 /// adapter weights, computes the gradient and updates `groups` (their gradients are views into
-/// `gradient`). `progress(training_progress)` may return false to stop early; `hooks` has the
-/// members of `no_hooks`. Error: a batch that
-/// does not fit the model, a loss or gradient that is not finite; the parameters are then those of
-/// the step before.
+/// `gradient`). Batches are numbered through: a step has options.accumulate of them.
+/// `progress(training_progress)` may return false to stop early; `hooks` has the members of
+/// `no_hooks`. Error: a batch that does not fit the model, a loss or gradient that is not finite;
+/// the parameters are then those of the step before.
 template <kernel_backend B, learning_schedule S, class Fill, executor X, class Progress,
           class Hooks = no_hooks>
 [[nodiscard]] result<training_report> train_loop(batch_gradient<B>& gradient,
@@ -87,21 +92,34 @@ template <kernel_backend B, learning_schedule S, class Fill, executor X, class P
   CRAYON_TRY(const std::size_t first, hooks.begin(groups, optimizer));
   report.steps = first;
   const auto start = clock::now();
+  const std::size_t pieces = std::max<std::size_t>(options.accumulate, 1);
+  if (pieces > 1 && gradient.wants_gates()) {
+    return error{errc::unsupported, "index vectors do not train with accumulated gradients"};
+  }
   for (std::size_t step = first; step < options.steps; ++step) {
     const auto at = [&](std::string text) {
       return "training step " + std::to_string(step) + " (batch of " +
              std::to_string(batch.sequences()) + " sequences, " + std::to_string(batch.rows()) +
              " rows): " + std::move(text);
     };
-    batch.clear();
-    if (auto filled = fill(step, batch, adapter_weights); !filled) {
-      return error{filled.error().code, at(filled.error().text)};
+    loss_sum sum;
+    std::size_t loss_rows = 0;
+    gradient.begin();
+    for (std::size_t number = step * pieces; number < (step + 1) * pieces; ++number) {
+      batch.clear();
+      if (auto filled = fill(number, batch, adapter_weights); !filled) {
+        return error{filled.error().code, at(filled.error().text)};
+      }
+      if (auto fits = batch.check(config); !fits) {
+        return error{fits.error().code, at(fits.error().text)};
+      }
+      gradient.drop(options.dropout.at_step(number));
+      sum += gradient.add(batch, adapter_weights, tasks);
+      loss_rows += batch.loss_rows();
+      report.rows += batch.rows();
     }
-    if (auto fits = batch.check(config); !fits) {
-      return error{fits.error().code, at(fits.error().text)};
-    }
-    const loss_sum sum = gradient.compute(batch, adapter_weights, tasks);
-    const double scored = static_cast<double>(batch.loss_rows());
+    gradient.finish(tasks);
+    const auto scored = static_cast<double>(loss_rows);
     const double loss = sum.loss / scored, norm = gradient.norm();
     if (!std::isfinite(loss)) return error{errc::bad_value, at("loss is " + std::to_string(loss))};
     if (!std::isfinite(norm)) {
@@ -113,8 +131,8 @@ template <kernel_backend B, learning_schedule S, class Fill, executor X, class P
     const float rate = options.schedule.rate(step, options.steps);
     optimizer.step(groups, rate, clip_scale(norm, options.clip), tasks);
     report.steps = step + 1;
-    report.rows += batch.rows();
     report.last_loss = loss;
+    report.bytes = gradient.bytes() + optimizer.bytes();
     report.seconds = std::chrono::duration<double>(clock::now() - start).count();
     const training_progress now{step, loss, static_cast<double>(sum.correct) / scored,
                                 norm, rate, static_cast<double>(report.rows) / report.seconds};
