@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/serve/engine_generator.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
+
+#include <crayon/serve/curl_transport.hpp>
+#include <crayon/serve/http_server.hpp>
 
 #include "../catch.hpp"
 #include "../engine/tiny.hpp"
@@ -145,4 +151,56 @@ TEST_CASE("log-probabilities are those of the forward pass", "[serve]") {
     logits = session.forward(static_cast<std::int32_t>(best), model::no_delta{},
                              serial_executor{});
   }
+}
+
+TEST_CASE("many clients with adapters of their own at one server each get theirs", "[serve]") {
+  const auto config = test::tiny_weights(7).config();
+  const std::vector<adapter::lora_adapter<float>> all{test::tiny_adapter(config, 1),
+                                                      test::tiny_adapter(config, 2)};
+  const std::string prompt = "the same prompt";
+  const auto set = *adapter::adapter_set<float>::build(all);
+  const std::vector<weighted_slot> half{{0, 0.5F}, {1, 0.5F}};
+  const auto mixed = *blend::concat::blend(set, half);
+  const std::string expected[] = {fresh_answer(prompt, nullptr), fresh_answer(prompt, &all[0]),
+                                  fresh_answer(prompt, &all[1]), fresh_answer(prompt, &mixed)};
+  const char* const fields[] = {"", R"(,"model":"a")", R"(,"model":"b")",
+                                R"(,"blend":{"a":0.5,"b":0.5})"};
+
+  const auto shelf = *shelf_generator::shelf_type::make(all, {"a", "b"});
+  const shelf_engine first = shelf_device();
+  std::vector<shelf_generator> generators;
+  for (int i = 0; i < 3; ++i) generators.emplace_back(first.fork(), shelf);
+  serve::server_options options;
+  options.adapters = shelf->names();
+  options.blends = true;
+  serve::http_server<shelf_generator> server(options, std::move(generators));
+  const auto port = server.start();
+  REQUIRE(port);
+  std::atomic<int> right{0};
+  std::vector<std::thread> clients;
+  for (std::size_t i = 0; i < 8; ++i) {
+    clients.emplace_back([&, i] {
+      serve::curl_transport transport;
+      for (std::size_t round = 0; round < 6; ++round) {
+        const std::size_t kind = (i + round) % 4;
+        serve::http_request request;
+        request.url = "http://127.0.0.1:" + std::to_string(*port) + "/v1/completions";
+        request.body = R"({"max_tokens":12,"temperature":0,"prompt":")" + prompt + '"' +
+                       fields[kind] + "}";
+        request.deadline = serve::clock::now() + std::chrono::seconds(20);
+        std::string body;
+        const auto got = transport.post(request, [&](const auto&, std::string_view bytes) {
+          body += bytes;
+          return true;
+        });
+        if (!got) continue;
+        const auto json = nlohmann::json::parse(body, nullptr, false);
+        // As JSON has it: bytes that are not UTF-8 are replaced.
+        const auto text = nlohmann::json::parse(serve::dump_json(expected[kind]));
+        right += json.is_object() && json.contains("choices") && json["choices"][0]["text"] == text;
+      }
+    });
+  }
+  for (auto& one : clients) one.join();
+  CHECK(right == 48);
 }
