@@ -2,10 +2,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <utility>
 
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/engine/hybrid_engine.hpp>
-#include <crayon/serve/curl_transport.hpp>
+#include <crayon/serve/hedged.hpp>
 #include <crayon/serve/openai_client.hpp>
 #include <crayon/serve/router_file.hpp>
 
@@ -32,29 +34,24 @@ json number(float value) {
   return std::isfinite(value) ? json(value) : json();
 }
 
-}  // namespace
-
-result<void> run(const ask_options& o, json& report) {
-  CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
-  CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
-  std::string hash;
-  if (!o.pool.empty()) {
-    CRAYON_TRY(hash, customize(made, o));
-  } else if (made.blended() != nullptr) {
-    hash = adapter_hash(*made.blended());
-  }
-  CRAYON_CHECK(
-      serve::check_binding(router.bound_to, {made.base().hash, hash, o.server_model}, o.router));
-
+serve::openai_client client_of(const ask_options& o, const std::string& url, const char* key) {
   serve::client_options server;
-  server.base_url = o.server;
+  server.base_url = url;
   while (server.base_url.ends_with('/')) server.base_url.pop_back();
   server.model = o.server_model;
+  if (const char* value = std::getenv(key)) server.api_key = value;
   server.deadline = std::chrono::milliseconds(o.deadline_ms);
+  return serve::openai_client(std::move(server),
+                              serve::reliable_transport({}, {.retries = o.retries}));
+}
+
+template <class Remote>
+result<void> ask(device made, const router::rules& policy, Remote server, const ask_options& o,
+                 json& report) {
   engine::hybrid_options hybrid_options;
   hybrid_options.server_deadline_ms = o.deadline_ms;
-  engine::hybrid_engine<config, serve::openai_client> hybrid(
-      std::move(made), router.policy, serve::openai_client(server), hybrid_options);
+  engine::hybrid_engine<config, Remote> hybrid(std::move(made), policy, std::move(server),
+                                               hybrid_options);
 
   const auto print = [](std::string_view piece) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -82,17 +79,43 @@ result<void> run(const ask_options& o, json& report) {
   report["source"] = name(record.source);
   report["reason"] = name(record.reason);
   report["attempts"] = record.attempts;
+  report["bytes_sent"] = record.bytes_sent;
+  report["server"] = record.server;
   report["server_error"] = record.server_error;
   report["tokens"] = record.tokens;
   report["wasted_tokens"] = record.wasted_tokens;
   report["milliseconds"] = record.milliseconds;
   report["server_ms"] = record.server_ms;
+  report["server_deadline_left_ms"] =
+      record.server.empty() ? json() : json(o.deadline_ms - record.server_ms);
   report["signals"] = {{"max_probability", number(record.seen.max_probability)},
                        {"margin", number(record.seen.margin)},
                        {"entropy", number(record.seen.entropy)},
                        {"mean_log_prob", number(record.seen.mean_log_prob)},
                        {"scope_distance", number(record.seen.scope_distance)}};
   return {};
+}
+
+}  // namespace
+
+result<void> run(const ask_options& o, json& report) {
+  CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
+  CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
+  std::string hash;
+  if (!o.pool.empty()) {
+    CRAYON_TRY(hash, customize(made, o));
+  } else if (made.blended() != nullptr) {
+    hash = adapter_hash(*made.blended());
+  }
+  CRAYON_CHECK(
+      serve::check_binding(router.bound_to, {made.base().hash, hash, o.server_model}, o.router));
+
+  auto first = client_of(o, o.server, "CRAYON_API_KEY");
+  if (o.hedge.empty()) return ask(std::move(made), router.policy, std::move(first), o, report);
+  return ask(std::move(made), router.policy,
+             serve::hedged(std::move(first), client_of(o, o.hedge, "CRAYON_HEDGE_API_KEY"),
+                           {.after = std::chrono::milliseconds(o.hedge_after_ms)}),
+             o, report);
 }
 
 }  // namespace crayon::cli

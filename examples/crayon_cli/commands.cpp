@@ -50,6 +50,17 @@ CLI::Validator count() {
   return CLI::Range(std::size_t{0}, std::size_t{1} << 30);
 }
 
+/// Where a prompt may be sent.
+CLI::Validator http_url() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const bool good = (text.starts_with("http://") && text.size() > 7) ||
+                          (text.starts_with("https://") && text.size() > 8);
+        return good ? std::string() : text + " is not an http:// or https:// URL";
+      },
+      "");
+}
+
 void add_context_option(CLI::App& command, std::size_t& context) {
   command
       .add_option("--context", context,
@@ -414,10 +425,23 @@ void add_ask(CLI::App& parent, selection& chosen) {
   c.add_option("--router", o->router, "Thresholds as JSON")->type_name("FILE")->required();
   c.add_option("--server", o->server, "OpenAI-compatible endpoint: http://host:port/v1")
       ->type_name("URL")
+      ->check(http_url())
       ->required();
   c.add_option("--server-model", o->server_model, "The model's name there");
-  c.add_option("--deadline", o->deadline_ms, "Milliseconds the server may take")
+  c.add_option("--deadline", o->deadline_ms, "Milliseconds the server may take, all attempts")
       ->check(finite_number(true))
+      ->capture_default_str();
+  c.add_option("--retries", o->retries, "Attempts after the first, before anything has come")
+      ->check(CLI::Range(std::size_t{0}, std::size_t{20}))
+      ->capture_default_str();
+  auto* hedge = c.add_option("--hedge", o->hedge,
+                             "A second endpoint, asked when the first is slow or fails; the first "
+                             "to answer is taken")
+                    ->type_name("URL")
+                    ->check(http_url());
+  c.add_option("--hedge-after", o->hedge_after_ms, "Milliseconds without a token of the first")
+      ->check(finite_number(true))
+      ->needs(hedge)
       ->capture_default_str();
   c.add_flag("--no-fallback", o->no_fallback,
              "A failure of the server is an error, not an answer of the device");
@@ -430,7 +454,10 @@ void add_ask(CLI::App& parent, selection& chosen) {
       "The answer goes to stdout; one line on stderr says who answered and, where the server\n"
       "failed (no connection, an HTTP error, a page of HTML, too late), why. Then the device\n"
       "answers, and the exit status is 0. It is 1 where there is no whole answer: with\n"
-      "--no-fallback, or when the server fails in the middle of its answer.");
+      "--no-fallback, or when the server fails in the middle of its answer. --json has the\n"
+      "record: who answered and why, attempts, bytes sent, what is left of the deadline.\n"
+      "An API key is read from CRAYON_API_KEY (for --hedge from CRAYON_HEDGE_API_KEY), and\n"
+      "goes to that server only.");
 }
 
 void add_serve(CLI::App& parent, selection& chosen) {

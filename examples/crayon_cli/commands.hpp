@@ -154,6 +154,9 @@ struct ask_options {
   generation_options generation;
   std::size_t context = 0;  ///< 0: see engine::base_model::context
   std::uint32_t deadline_ms = 10'000;
+  std::size_t retries = 2;
+  std::string hedge;  ///< a second endpoint; empty: none
+  std::uint32_t hedge_after_ms = 1'000;
   bool no_fallback = false;
 };
 

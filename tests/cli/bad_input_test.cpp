@@ -263,6 +263,9 @@ TEST_CASE("ports in use and servers that are none") {
   CHECK(done.err.find("the server failed: " + url) != std::string::npos);
   CHECK(done.err.find("text/html") != std::string::npos);
   CHECK(read(w / "r.json").find("device_after_failure") != std::string::npos);
+  CHECK(read(w / "r.json").find("\"attempts\": 1,") != std::string::npos);
+  CHECK(read(w / "r.json").find("\"bytes_sent\": 0,") == std::string::npos);
+  CHECK(read(w / "r.json").find("\"server\": \"" + url + "\"") != std::string::npos);
 
   // Half of the server's answer is no answer.
   const listener cut(

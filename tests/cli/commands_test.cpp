@@ -169,7 +169,13 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
         "generate --model m --prompt p --temperature nan",
         "generate --model m --prompt p --top-p nan", "generate --model m --prompt p --tokens -1",
         "perplexity --model m --text t --context -3",
-        "ask --model m --router r --server u --deadline nan p"}) {
+        "ask --model m --router r --server http://u --deadline nan p",
+        "ask --model m --router r --server ftp://host/v1 p",
+        "ask --model m --router r --server host:80 p",
+        "ask --model m --router r --server http:// p",
+        "ask --model m --router r --server http://u --hedge ftp://host/v1 p",
+        "ask --model m --router r --server http://u --retries -1 p",
+        "ask --model m --router r --server http://u --hedge-after 5 p"}) {
     INFO(wrong);
     const auto done = w.run(wrong);
     CHECK(done.status == 2);
