@@ -18,9 +18,10 @@ TEST_CASE("a training step allocates nothing after the first", "[train]") {
   rng random(1);
   const auto weights = train::initial_weights(test::tiny_model, random);
   using model::projection;
-  constexpr std::array sites{projection::q,    projection::k,  projection::v,   projection::o,
-                             projection::gate, projection::up, projection::down};
-  auto adapter = train::initial_adapter(train::lora_shapes(test::tiny_model, 2, 4, sites), random);
+  constexpr std::array every_site{projection::q,    projection::k,  projection::v,   projection::o,
+                                  projection::gate, projection::up, projection::down};
+  auto adapter =
+      train::initial_adapter(train::lora_shapes(test::tiny_model, 2, 4, every_site), random);
   std::vector<std::int32_t> tokens(12);
   for (auto& t : tokens) t = static_cast<std::int32_t>(random.below(test::tiny_model.vocab));
   thread_pool threads(2);

@@ -100,9 +100,10 @@ TEST_CASE("layers computed again give the same bytes in less memory, which is re
   const auto weights = train::initial_weights(config, random, 0.2F);
   const auto batch = mixed_batch(config);
   using model::projection;
-  constexpr std::array sites{projection::q,    projection::k,  projection::v,   projection::o,
-                             projection::gate, projection::up, projection::down};
-  std::vector adapters(2, train::initial_adapter(train::lora_shapes(config, 3, 6, sites), random));
+  constexpr std::array every_site{projection::q,    projection::k,  projection::v,   projection::o,
+                                  projection::gate, projection::up, projection::down};
+  std::vector adapters(
+      2, train::initial_adapter(train::lora_shapes(config, 3, 6, every_site), random));
   for (auto& a : adapters) {
     for (std::size_t s = 0; s < a.size(); ++s) {
       const auto b = a.b(s);

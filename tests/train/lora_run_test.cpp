@@ -41,9 +41,9 @@ TEST_CASE("200 steps of LoRA training on stories260K have the losses of PEFT's r
   }
 
   using model::projection;
-  constexpr std::array sites{projection::q,    projection::k,  projection::v,   projection::o,
-                             projection::gate, projection::up, projection::down};
-  adapter::lora_adapter<float> adapter(train::lora_shapes(weights->config(), 8, 16, sites));
+  constexpr std::array every_site{projection::q,    projection::k,  projection::v,   projection::o,
+                                  projection::gate, projection::up, projection::down};
+  adapter::lora_adapter<float> adapter(train::lora_shapes(weights->config(), 8, 16, every_site));
   for (std::size_t s = 0; s < adapter.size(); ++s) {
     const auto a = peft.read<f16>("a." + std::string(adapter.module(s)));
     REQUIRE(a.size() == adapter.a(s).size());

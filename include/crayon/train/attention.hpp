@@ -22,7 +22,7 @@ struct attention_shape {
 };
 
 /// Queries per block: keys beyond a block's last query are not touched, so long sequences cost
-/// about half the square.
+/// about half the square. Blocks of 32 were up to 4 % slower (whole steps of 1M parameters, Zen 4).
 inline constexpr std::size_t attention_block = 64;
 
 namespace detail {
