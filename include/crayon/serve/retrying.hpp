@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,7 +21,7 @@ struct retry_options {
   std::size_t retries = 2;                   ///< attempts after the first
   std::chrono::milliseconds base{100};       ///< the wait before retry k is uniform in
   std::chrono::milliseconds longest{2'000};  ///< [0, min(longest, base 2^k)), k = 0, 1, ...
-  std::uint64_t seed = 0;                    ///< of these waits; 0: from the machine's randomness
+  std::uint64_t seed = 0;                    ///< of these waits; 0: another one for each client
 };
 
 /// A status that says "not now" rather than "not like this".
@@ -79,9 +78,12 @@ class retrying {
  private:
   static constexpr std::size_t longest_page = 65536;
 
-  [[nodiscard]] static std::uint64_t random_seed() {
-    std::random_device source;
-    return (std::uint64_t{source()} << 32) | source();
+  /// Enough for devices not to wait in step: the clocks in nanoseconds, and where memory lies.
+  [[nodiscard]] std::uint64_t random_seed() const {
+    const auto ticks = clock::now().time_since_epoch().count();
+    const auto date = std::chrono::system_clock::now().time_since_epoch().count();
+    rng mixed(static_cast<std::uint64_t>(date) ^ reinterpret_cast<std::uintptr_t>(this));
+    return mixed() ^ rng(static_cast<std::uint64_t>(ticks))();
   }
 
   [[nodiscard]] static bool may_be_repeated(const result<http_response>& response) noexcept {
