@@ -37,8 +37,9 @@ struct index_setting {
 index_setting index_problem() {
   rng random(5);
   index_setting made{train::initial_weights(test::tiny_model, random, 0.15F), {}, {}, {}};
-  constexpr std::array sites{model::projection::q, model::projection::o, model::projection::down};
-  const auto shapes = train::lora_shapes(test::tiny_model, 2, 3, sites);
+  constexpr std::array three_sites{model::projection::q, model::projection::o,
+                                   model::projection::down};
+  const auto shapes = train::lora_shapes(test::tiny_model, 2, 3, three_sites);
   for (std::size_t i = 0; i < index_adapters; ++i) {
     made.pool.push_back(train::initial_adapter(shapes, random));
     for (std::size_t s = 0; s < made.pool[i].size(); ++s) {
@@ -189,9 +190,9 @@ TEST_CASE("index vectors that are trained find the users", "[train]") {
   // Two users with contradicting habits; both index vectors begin near the same place.
   rng random(1);
   const auto weights = train::initial_weights(test::tiny_model, random, 0.15F);
-  constexpr std::array sites{model::projection::q, model::projection::o, model::projection::gate,
-                             model::projection::down};
-  const auto shapes = train::lora_shapes(test::tiny_model, 4, 4, sites);
+  constexpr std::array four_sites{model::projection::q, model::projection::o,
+                                  model::projection::gate, model::projection::down};
+  const auto shapes = train::lora_shapes(test::tiny_model, 4, 4, four_sites);
   const auto next = [](std::size_t step, train::grouped_batch& batch) {
     rng draws(step);
     const auto vocab = static_cast<std::int32_t>(test::tiny_model.vocab);
