@@ -4,7 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,9 +15,9 @@
 
 #include <crayon/adapter/lora_adapter.hpp>
 #include <crayon/blend/concat.hpp>
-#include <crayon/core/aligned.hpp>
 #include <crayon/train/balance.hpp>
 #include <crayon/train/gate_policy.hpp>
+#include <crayon/train/index_parameters.hpp>
 #include <crayon/train/trainer.hpp>
 
 namespace crayon::train {
@@ -83,13 +82,6 @@ template <matcher M, gate_policy<M> G>
   return {};
 }
 
-/// Index vectors that are trained along with the adapters.
-struct trained_index {
-  matrix_view<float> rows;  ///< (N, d), unit vectors
-  float rate = 1;           ///< times the schedule's rate: how far a row may turn in a step
-  float balance = 0;        ///< weight of `imbalance` (train/balance.hpp) in the loss
-};
-
 namespace detail {
 
 /// Whether a blend policy averages factors; the others that can be trained through are exact.
@@ -98,81 +90,6 @@ inline constexpr bool averages_factors = Blend::name() == std::string_view("line
 template <class Blend>
 inline constexpr bool is_exact =
     Blend::name() == std::string_view("concat") || Blend::name() == std::string_view("activations");
-
-/// The parameters behind trained index vectors: p_i = q_i / |q_i|. The length of q_i sets how far
-/// a step of AdamW, whose size is that of the rate in every element, turns p_i.
-class index_parameters {
- public:
-  explicit index_parameters(const trained_index& from)
-      : q_(from.rows.size()), d_(from.rows.size()), cols_(from.rows.cols) {
-    for (std::size_t i = 0; i < from.rows.rows; ++i) {
-      for (std::size_t j = 0; j < cols_; ++j) q_[i * cols_ + j] = from.rows(i, j) / from.rate;
-    }
-  }
-
-  [[nodiscard]] parameter_group group() noexcept { return {q_, d_, false}; }
-
-  void store(matrix_view<float> index) const noexcept {
-    for (std::size_t i = 0; i < index.rows; ++i) {
-      const double length = length_of(i);
-      for (std::size_t j = 0; j < cols_; ++j) {
-        index(i, j) = static_cast<float>(double{q_[i * cols_ + j]} / length);
-      }
-    }
-  }
-
-  /// dq_i = (dp_i - p_i (p_i . dp_i)) / |q_i|. An error where it is not finite.
-  [[nodiscard]] result<void> gradient(matrix_view<const float> index,
-                                      matrix_view<const float> d_index) {
-    for (std::size_t i = 0; i < index.rows; ++i) {
-      double along = 0;
-      for (std::size_t j = 0; j < cols_; ++j) along += double{index(i, j)} * double{d_index(i, j)};
-      if (!std::isfinite(along)) {
-        return error{errc::bad_value,
-                     "the gradient of index vector " + std::to_string(i) + " is not finite"};
-      }
-      const double length = length_of(i);
-      for (std::size_t j = 0; j < cols_; ++j) {
-        d_[i * cols_ + j] =
-            static_cast<float>((double{d_index(i, j)} - double{index(i, j)} * along) / length);
-      }
-    }
-    return {};
-  }
-
- private:
-  [[nodiscard]] double length_of(std::size_t i) const noexcept {
-    double squares = 0;
-    for (std::size_t j = 0; j < cols_; ++j) {
-      squares += double{q_[i * cols_ + j]} * double{q_[i * cols_ + j]};
-    }
-    return squares > 0 ? std::sqrt(squares) : 1;
-  }
-
-  aligned_vector<float> q_, d_;
-  std::size_t cols_;
-};
-
-/// Hooks of a run, with the gradient of the index vectors before the others' turn.
-template <class Hooks, class Gradient>
-struct index_hooks {
-  Hooks& outer;
-  Gradient& index_gradient;
-
-  [[nodiscard]] result<std::size_t> begin(std::span<const parameter_group> groups,
-                                          adamw& optimizer) {
-    return outer.begin(groups, optimizer);
-  }
-  [[nodiscard]] result<void> after_gradient() {
-    CRAYON_CHECK(index_gradient());
-    return outer.after_gradient();
-  }
-  [[nodiscard]] result<void> after_step(const training_progress& now,
-                                        std::span<const parameter_group> groups,
-                                        const adamw& optimizer) {
-    return outer.after_step(now, groups, optimizer);
-  }
-};
 
 }  // namespace detail
 
@@ -200,35 +117,30 @@ void index_backward(const grouped_batch& batch, matrix_view<const float> index, 
   }
 }
 
-/// Trains adapters[i], which belongs to row i of `index` (N, d), in place; the model is frozen.
-/// Minimises the cross-entropy of model + blend(adapters, w), blended as `Blend` does it, w from
-/// `gates` and `match` for each sample. `next(step, grouped_batch&)` adds the groups of that step
-/// to an empty batch. To start all adapters from one, pass copies of it. `Index` is a
-/// `matrix_view<const float>`, which stays as it is, or a `trained_index`. `hooks`: see `no_hooks`.
-template <kernel_backend B, class Blend = blend::concat, class Index, learning_schedule S,
-          matcher M, gate_policy<M> G, class Next, executor X, class Progress = silent,
-          class Hooks = no_hooks>
-[[nodiscard]] result<training_report> joint_pool(const model::llama_weights<float>& weights,
-                                                 std::span<adapter::lora_adapter<float>> adapters,
-                                                 const Index& index, const M& match, const G& gates,
-                                                 const training_options<S>& options, Next&& next,
-                                                 X& tasks, Progress&& progress = {},
-                                                 Hooks&& hooks = {}) {
-  static_assert(detail::is_exact<Blend> || detail::averages_factors<Blend>,
-                "a pool is trained through concat, activations or linear");
+namespace detail {
+
+/// `joint_pool` with the blend as a number: by factors, or the exact sum.
+template <kernel_backend B, class Index, learning_schedule S, matcher M, gate_policy<M> G,
+          class Next, executor X, class Progress, class Hooks>
+[[nodiscard]] result<training_report> train_jointly(
+    bool by_factors, const model::llama_weights<float>& weights,
+    std::span<adapter::lora_adapter<float>> adapters, const Index& index, const M& match,
+    const G& gates, const training_options<S>& options, Next&& next, X& tasks, Progress&& progress,
+    Hooks&& hooks) {
   constexpr bool moves = std::is_same_v<Index, trained_index>;
   const matrix_view<const float> rows = [&] {
-    if constexpr (moves)
+    if constexpr (moves) {
       return matrix_view<const float>(index.rows);
-    else
+    } else {
       return matrix_view<const float>(index);
+    }
   }();
   if (rows.rows != adapters.size()) {
     return error{errc::bad_shape, std::to_string(adapters.size()) + " adapters and " +
                                       std::to_string(rows.rows) + " index vectors"};
   }
   CRAYON_TRY(lora_factors factors, lora_factors::from(weights.config(), adapters));
-  factors.blend_factor_wise(detail::averages_factors<Blend>);
+  factors.blend_factor_wise(by_factors);
   batch_gradient<B> gradient(weights, &factors, trainable::factors, options.spread,
                              tasks.concurrency());
   std::vector<parameter_group> groups{{factors.values(), gradient.factors(), true}};
@@ -259,7 +171,7 @@ template <kernel_backend B, class Blend = blend::concat, class Index, learning_s
                      gradient.gates(), index.balance, d_index);
       return parameters.gradient(rows, d_index);
     };
-    detail::index_hooks<std::remove_reference_t<Hooks>, decltype(index_gradient)> both{
+    detail::extra_gradient<std::remove_reference_t<Hooks>, decltype(index_gradient)> both{
         hooks, index_gradient};
     const auto fill_moved = [&](std::size_t step, packed_batch& batch,
                                 matrix_view<const float>& w) {
@@ -275,6 +187,29 @@ template <kernel_backend B, class Blend = blend::concat, class Index, learning_s
   }
   for (std::size_t i = 0; i < adapters.size(); ++i) factors.store(i, adapters[i]);
   return done;
+}
+
+}  // namespace detail
+
+/// Trains adapters[i], which belongs to row i of `index` (N, d), in place; the model is frozen.
+/// Minimises the cross-entropy of model + blend(adapters, w), blended as `Blend` does it, w from
+/// `gates` and `match` for each sample. `next(step, grouped_batch&)` adds the groups of that step
+/// to an empty batch. To start all adapters from one, pass copies of it. `Index` is a
+/// `matrix_view<const float>`, which stays as it is, or a `trained_index`. `hooks`: see `no_hooks`.
+template <kernel_backend B, class Blend = blend::concat, class Index, learning_schedule S,
+          matcher M, gate_policy<M> G, class Next, executor X, class Progress = silent,
+          class Hooks = no_hooks>
+[[nodiscard]] result<training_report> joint_pool(const model::llama_weights<float>& weights,
+                                                 std::span<adapter::lora_adapter<float>> adapters,
+                                                 const Index& index, const M& match, const G& gates,
+                                                 const training_options<S>& options, Next&& next,
+                                                 X& tasks, Progress&& progress = {},
+                                                 Hooks&& hooks = {}) {
+  static_assert(detail::is_exact<Blend> || detail::averages_factors<Blend>,
+                "a pool is trained through concat, activations or linear");
+  return detail::train_jointly<B>(detail::averages_factors<Blend>, weights, adapters, index, match,
+                                  gates, options, std::forward<Next>(next), tasks,
+                                  std::forward<Progress>(progress), std::forward<Hooks>(hooks));
 }
 
 }  // namespace crayon::train

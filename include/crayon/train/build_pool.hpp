@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// Texts -> a pool of adapters, or one adapter, in one call. Needs Eigen and nlohmann_json.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/pool.hpp>
+#include <crayon/io/text_sample.hpp>
+#include <crayon/match/cosine_softmax.hpp>
+#include <crayon/match/embedding.hpp>
+#include <crayon/train/pool_options.hpp>
+#include <crayon/train/pool_run.hpp>
+#include <crayon/train/pool_start.hpp>
+
+namespace crayon::train {
+
+/// Embeds the samples by the model, places the index vectors (`options.init`), and trains one
+/// adapter for each of them, jointly over simulated users or one by one. `tasks` (n) are the
+/// samples' tasks, "" where one is not known. The same options, data and number of threads give the
+/// same bits, whether or not the run was interrupted. Errors: options that do not fit, the data or
+/// the checkpoint (which names both values), a loss that is not finite (with step and samples), and
+/// `errc::timed_out` where `progress` stopped.
+template <kernel_backend B, embedding_policy Embedding = match::error_pooling, executor X>
+[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<float>& weights,
+                                            std::span<const tokenizer::encoded_sample> samples,
+                                            std::span<const std::string> tasks,
+                                            const pool_options& options, X& threads,
+                                            stage_progress progress = nobody_looks) {
+  CRAYON_CHECK(detail::check_options(options, samples.size()));
+  const std::string hash = weights.hash();
+  CRAYON_TRY(checkpoint saved,
+             checkpoint::open(options.checkpoint,
+                              detail::identity_of(options, "pool", hash, samples, tasks, B::name(),
+                                                  threads.concurrency())));
+  detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+
+  rng random(options.seed);
+  const std::vector<float> embedded = embed_all<B, Embedding>(weights, samples, threads);
+  const std::size_t length = Embedding::size(weights.config().dim);
+  CRAYON_TRY(placed_samples placed,
+             place_samples<B>({embedded.data(), samples.size(), length}, Embedding::size(1), tasks,
+                              options.adapters, options.init, random));
+  const matrix_view<float> index(placed.index.data(), options.adapters, placed.width);
+  std::vector<std::string> names;
+  auto task = number_tasks(tasks, names);
+  const simulated_users users(task.empty() ? placed.assignment : task);
+
+  std::vector<std::size_t> everybody(samples.size());
+  std::iota(everybody.begin(), everybody.end(), std::size_t{0});
+  std::vector<adapter::lora_adapter<float>> adapters;
+  const rng drawn(random());
+  if (options.start == pool_start::copies) {
+    auto shared = initial_adapter(run.shapes(), random);
+    const std::size_t steps = options.shared_steps == 0
+                                  ? std::max<std::size_t>(options.steps / 4, 1)
+                                  : options.shared_steps;
+    CRAYON_CHECK(run.one_adapter("first adapter", steps, everybody, drawn, shared));
+    adapters.assign(options.adapters, shared);
+  } else {
+    for (std::size_t i = 0; i < options.adapters; ++i) {
+      adapters.push_back(initial_adapter(run.shapes(), random));
+    }
+  }
+  pool_report report;
+  report.shared_losses = saved.losses("first adapter");
+  report.sizes = placed.sizes;
+  report.tasks = users.tasks();
+  if (options.independent) {
+    for (std::size_t k = 0; k < options.adapters; ++k) {
+      std::vector<std::size_t> members;
+      for (const std::size_t i : everybody) {
+        if (placed.assignment[i] == k) members.push_back(i);
+      }
+      const std::string stage = "adapter " + std::to_string(k);
+      CRAYON_CHECK(run.one_adapter(stage, options.steps, members, rng(random()), adapters[k]));
+      const auto losses = saved.losses(stage);
+      report.losses.insert(report.losses.end(), losses.begin(), losses.end());
+    }
+  } else {
+    report.resumed = saved.step_of("pool");
+    CRAYON_CHECK(run.joint("pool", adapters, index, placed.points(), users, rng(random())));
+    report.losses = saved.losses("pool");
+  }
+  report.steps = report.losses.size();
+  report.loss = report.losses.empty() ? 0 : report.losses.back();
+  const match::cosine_softmax match{options.tau};
+  report.usage = usage_of(match, matrix_view<const float>(index), placed.points());
+
+  adapter::pool_info info;
+  info.base_model = options.base_model;
+  info.base_hash = hash;
+  info.embedding = Embedding::name();
+  info.matcher = match::cosine_softmax::name();
+  info.tau = options.tau;
+  info.blend = options.by_factors ? "linear" : "concat";
+  info.names = placed.names;
+  info.centre = std::move(placed.space.centre);
+  info.projection = std::move(placed.space.projection);
+  info.notes["weights in training"] =
+      options.independent ? "none: each adapter alone" : options.weights.chosen();
+  CRAYON_TRY(auto pool, adapter::pool<float>::build(adapters, matrix_view<const float>(index),
+                                                    std::move(info)));
+  return built_pool{std::move(pool), std::move(report)};
+}
+
+/// The same from texts.
+template <kernel_backend B, embedding_policy Embedding = match::error_pooling, text_tokenizer T,
+          executor X>
+[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<float>& weights,
+                                            const T& tokens, std::span<const io::text_sample> texts,
+                                            const pool_options& options, X& threads,
+                                            stage_progress progress = nobody_looks) {
+  CRAYON_TRY(const auto encoded, encode_texts(tokens, texts, weights.config()));
+  std::vector<std::string> tasks;
+  for (const auto& t : texts) tasks.push_back(t.task);
+  return build_pool<B, Embedding>(weights, std::span(encoded), std::span(std::as_const(tasks)),
+                                  options, threads, progress);
+}
+
+struct built_adapter {
+  adapter::lora_adapter<float> adapter;
+  pool_report report;
+};
+
+/// One adapter of `options.rank` on all samples: the control that a pool is compared with. Of the
+/// options it takes rank, alpha, steps, users * samples as the batch, training, seed, checkpoint.
+template <kernel_backend B, executor X>
+[[nodiscard]] result<built_adapter> build_single(const model::llama_weights<float>& weights,
+                                                 std::span<const tokenizer::encoded_sample> samples,
+                                                 pool_options options, X& threads,
+                                                 stage_progress progress = nobody_looks) {
+  options.adapters = 1;
+  CRAYON_CHECK(detail::check_options(options, samples.size()));
+  CRAYON_TRY(checkpoint saved,
+             checkpoint::open(options.checkpoint,
+                              detail::identity_of(options, "single", weights.hash(), samples, {},
+                                                  B::name(), threads.concurrency())));
+  detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+  rng random(options.seed);
+  built_adapter made{initial_adapter(run.shapes(), random), {}};
+  std::vector<std::size_t> everybody(samples.size());
+  std::iota(everybody.begin(), everybody.end(), std::size_t{0});
+  made.report.resumed = saved.step_of("adapter");
+  CRAYON_CHECK(run.one_adapter("adapter", options.steps, everybody, rng(random()), made.adapter));
+  made.report.losses = saved.losses("adapter");
+  made.report.steps = made.report.losses.size();
+  made.report.loss = made.report.losses.back();
+  return made;
+}
+
+}  // namespace crayon::train

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// The stages that a pool is made in, each resumable.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <crayon/adapter/lora_adapter.hpp>
+#include <crayon/match/cosine_softmax.hpp>
+#include <crayon/train/checkpoint.hpp>
+#include <crayon/train/joint_pool.hpp>
+#include <crayon/train/pool_options.hpp>
+#include <crayon/train/pretrain.hpp>
+#include <crayon/train/simulated_users.hpp>
+
+namespace crayon::train::detail {
+
+/// What all stages of one run share.
+template <kernel_backend B, executor X>
+class pool_run {
+ public:
+  pool_run(const model::llama_weights<float>& weights,
+           std::span<const tokenizer::encoded_sample> samples, const pool_options& options,
+           checkpoint& saved, X& tasks, stage_progress progress)
+      : weights_(weights),
+        samples_(samples),
+        options_(options),
+        saved_(saved),
+        tasks_(tasks),
+        progress_(progress) {}
+
+  [[nodiscard]] std::vector<adapter::site_shape> shapes() const {
+    using model::projection;
+    constexpr std::array every{projection::q,    projection::k,  projection::v,   projection::o,
+                               projection::gate, projection::up, projection::down};
+    const float alpha = options_.alpha > 0 ? options_.alpha : 2 * static_cast<float>(options_.rank);
+    return lora_shapes(weights_.config(), options_.rank, alpha, every);
+  }
+
+  /// One adapter alone, on samples that `members` numbers.
+  result<void> one_adapter(const std::string& stage, std::size_t steps,
+                           std::span<const std::size_t> members, rng random,
+                           adapter::lora_adapter<float>& adapter) {
+    const std::span<adapter::lora_adapter<float>> all(&adapter, 1);
+    if (saved_.finished(stage)) return restore(stage, all, {});
+    const auto training = options_of(steps);
+    auto hooks = saved_.hooks(stage, random);
+    auto done = train_adapter<B>(
+        weights_, adapter, training,
+        [&](std::size_t, packed_batch& batch) {
+          drawn_.clear();
+          for (std::size_t i = 0; i < options_.users * options_.samples; ++i) {
+            drawn_.push_back(members[random.below(members.size())]);
+            const auto& s = samples_[drawn_.back()];
+            batch.add(s.ids, s.prompt_tokens);
+          }
+        },
+        tasks_, watch(stage, steps), hooks);
+    CRAYON_CHECK(check(stage, std::move(done), steps));
+    return finish(stage, all, {});
+  }
+
+  /// All adapters, and `index` (adapters, width) where it is trained.
+  result<void> joint(const std::string& stage, std::span<adapter::lora_adapter<float>> adapters,
+                     matrix_view<float> index, matrix_view<const float> places,
+                     const simulated_users& users, rng random) {
+    if (saved_.finished(stage)) return restore(stage, adapters, index);
+    const auto training = options_of(options_.steps);
+    const match::cosine_softmax match{options_.tau};
+    const auto next = [&](std::size_t, grouped_batch& batch) {
+      drawn_.clear();
+      for (std::size_t user = 0; user < options_.users; ++user) {
+        batch.begin_group();
+        for (const std::size_t i : users.draw(options_.samples, random)) {
+          batch.add(samples_[i].ids, samples_[i].prompt_tokens, {places.row(i), places.cols});
+          drawn_.push_back(i);
+        }
+      }
+    };
+    auto hooks = saved_.hooks(stage, random);
+    const auto run = [&](const auto& rows) {
+      return train_jointly<B>(options_.by_factors, weights_, adapters, rows, match,
+                              options_.weights, training, next, tasks_,
+                              watch(stage, options_.steps), hooks);
+    };
+    auto done = options_.train_index
+                    ? run(trained_index{index, options_.index_rate, options_.balance})
+                    : run(matrix_view<const float>(index));
+    CRAYON_CHECK(check(stage, std::move(done), options_.steps));
+    return finish(stage, adapters, index);
+  }
+
+  /// An error names the samples of its batch, and what is left to go on from.
+  [[nodiscard]] result<void> check(const std::string& stage, result<training_report> done,
+                                   std::size_t steps) const {
+    const auto from = [&] {
+      return saved_.file().empty() ? std::string()
+                                   : "; " + saved_.file() + " holds the last good state";
+    };
+    if (!done) {
+      std::string text = stage + ": " + done.error().text + "; samples";
+      const std::size_t shown = std::min<std::size_t>(drawn_.size(), 8);
+      for (std::size_t i = 0; i < shown; ++i) {
+        text += (i == 0 ? " " : ", ") + std::to_string(drawn_[i] + 1);
+      }
+      if (shown < drawn_.size()) text += " and " + std::to_string(drawn_.size() - shown) + " more";
+      return error{done.error().code, text + from()};
+    }
+    if (done->steps == steps) return {};
+    return error{errc::timed_out, stage + ": stopped after step " + std::to_string(done->steps) +
+                                      " of " + std::to_string(steps) + from()};
+  }
+
+  [[nodiscard]] training_options<> options_of(std::size_t steps) const {
+    auto training = options_.training;
+    training.steps = steps;
+    return training;
+  }
+
+  [[nodiscard]] auto watch(const std::string& stage, std::size_t steps) const {
+    return
+        [this, stage, steps](const training_progress& now) { return progress_(stage, now, steps); };
+  }
+
+  /// Factors and index vectors as one row of numbers, and back.
+  result<void> finish(const std::string& stage, std::span<adapter::lora_adapter<float>> adapters,
+                      matrix_view<const float> index) {
+    CRAYON_TRY(const lora_factors factors, lora_factors::from(weights_.config(), adapters));
+    std::vector<float> all(factors.values().begin(), factors.values().end());
+    all.insert(all.end(), index.data, index.data + index.size());
+    return saved_.finish(stage, all);
+  }
+  result<void> restore(const std::string& stage, std::span<adapter::lora_adapter<float>> adapters,
+                       matrix_view<float> index) {
+    CRAYON_TRY(lora_factors factors, lora_factors::from(weights_.config(), adapters));
+    const auto all = saved_.values(stage);
+    const std::size_t count = factors.values().size();
+    if (all.size() != count + index.size()) {
+      return error{errc::bad_shape, saved_.file() + ": " + stage + " has " +
+                                        std::to_string(all.size()) + " numbers, needs " +
+                                        std::to_string(count + index.size())};
+    }
+    std::copy_n(all.data(), count, factors.values().data());
+    for (std::size_t i = 0; i < adapters.size(); ++i) factors.store(i, adapters[i]);
+    std::copy_n(all.data() + count, index.size(), index.data);
+    return {};
+  }
+
+ private:
+  const model::llama_weights<float>& weights_;
+  std::span<const tokenizer::encoded_sample> samples_;
+  const pool_options& options_;
+  checkpoint& saved_;
+  X& tasks_;
+  stage_progress progress_;
+  std::vector<std::size_t> drawn_;  // samples of the last batch
+};
+
+}  // namespace crayon::train::detail

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include <crayon/train/build_pool.hpp>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include <crayon/adapter/pool_file.hpp>
+#include <crayon/core/thread_pool.hpp>
+#include <crayon/simd/highway_dynamic.hpp>
+#include <crayon/tokenizer/byte_tokenizer.hpp>
+#include <crayon/train/initialise.hpp>
+
+#include "../catch.hpp"
+
+using namespace crayon;
+
+namespace {
+
+namespace fs = std::filesystem;
+using build_backend = simd::highway_dynamic;
+
+struct build_setting {
+  fs::path folder = fs::temp_directory_path() / ("crayon-build-" + std::to_string(::getpid()));
+  model::llama_weights<float> weights;
+  std::vector<io::text_sample> texts;
+  train::pool_options options;
+  thread_pool threads{2};
+
+  build_setting() {
+    fs::remove_all(folder);
+    fs::create_directory(folder);
+    model::llama_config c;
+    c.dim = 16;
+    c.hidden = 24;
+    c.layers = 2;
+    c.heads = 2;
+    c.kv_heads = 1;
+    c.head_dim = 8;
+    c.vocab = tokenizer::byte_tokenizer{}.size();
+    c.context = 32;
+    rng random(1);
+    weights = train::initial_weights(c, random, 0.2F);
+    for (int i = 0; i < 24; ++i) {
+      const char letter = static_cast<char>('a' + i % 6);
+      texts.push_back(
+          i % 2 == 0 ? io::text_sample{std::string("next ") + letter, {char(letter + 1)}, "next"}
+                     : io::text_sample{std::string("TWO ") + letter, {letter, letter}, "two"});
+    }
+    options.adapters = 2;
+    options.rank = 2;
+    options.steps = 9;
+    options.shared_steps = 4;
+    options.users = 2;
+    options.samples = 3;
+    options.training.schedule.warm_up = 3;
+  }
+  ~build_setting() { fs::remove_all(folder); }
+
+  [[nodiscard]] result<train::built_pool> build(
+      train::stage_progress progress = train::nobody_looks) {
+    return train::build_pool<build_backend>(weights, tokenizer::byte_tokenizer{}, texts, options,
+                                            threads, progress);
+  }
+  /// The bytes of the pool's file.
+  [[nodiscard]] std::string saved(const train::built_pool& made) const {
+    const std::string path = (folder / "pool").string();
+    REQUIRE(adapter::save_pool(path, made.pool));
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a pool from texts: what was asked for is what its file says", "[train]") {
+  build_setting s;
+  s.options.base_model = "tiny";
+  const auto made = s.build();
+  REQUIRE(made);
+  const auto& info = made->pool.info();
+  CHECK(made->pool.size() == 2);
+  CHECK(info.names == std::vector<std::string>{"next", "two"});
+  CHECK(info.base_hash == s.weights.hash());
+  CHECK(info.base_model == "tiny");
+  CHECK(info.blend == "concat");
+  CHECK(info.matcher == "cosine_softmax");
+  CHECK(info.notes.at("weights in training") == "leave_one_out");
+  CHECK(made->report.losses.size() == 9);
+  CHECK(made->report.shared_losses.size() == 4);
+  CHECK(made->report.sizes == std::vector<std::size_t>{12, 12});
+  CHECK(made->report.usage.nearest[0] + made->report.usage.nearest[1] == 24);
+  CHECK(made->report.usage.mean[0] + made->report.usage.mean[1] == Approx(1));
+  CHECK(s.saved(*made) == s.saved(*s.build()));
+
+  s.options.init = train::pool_init::k_means;
+  s.options.start = train::pool_start::random;
+  s.options.by_factors = true;
+  s.options.weights.which = train::chosen_gates::kind::whole_group;
+  s.options.adapters = 3;
+  const auto other = s.build();
+  REQUIRE(other);
+  CHECK(other->pool.info().blend == "linear");
+  CHECK(other->pool.info().names[2] == "adapter-2");
+  CHECK(other->pool.info().notes.at("weights in training") == "whole_group");
+  CHECK(other->report.shared_losses.empty());
+  for (const std::size_t size : other->report.sizes) CHECK(size > 0);
+  const auto fixed = std::vector<float>(other->pool.index(0).begin(), other->pool.index(0).end());
+  s.options.train_index = true;
+  s.options.balance = 0.1F;
+  const auto moved = s.build();
+  REQUIRE(moved);
+  CHECK(!std::equal(fixed.begin(), fixed.end(), moved->pool.index(0).begin()));
+}
+
+TEST_CASE("adapters that train alone, and one on all samples", "[train]") {
+  build_setting s;
+  s.options.independent = true;
+  const auto pool = s.build();
+  REQUIRE(pool);
+  CHECK(pool->report.losses.size() == 18);
+  CHECK(pool->pool.info().notes.at("weights in training") == "none: each adapter alone");
+  const auto first = pool->pool.extract(0), second = pool->pool.extract(1);
+  const auto b = first.factors(0).b, c = second.factors(0).b;
+  CHECK(!std::equal(b.data, b.data + b.size(), c.data));
+
+  const auto encoded = train::encode_texts(
+      tokenizer::byte_tokenizer{}, std::span<const io::text_sample>(s.texts), s.weights.config());
+  REQUIRE(encoded);
+  const auto one =
+      train::build_single<build_backend>(s.weights, std::span(*encoded), s.options, s.threads);
+  REQUIRE(one);
+  CHECK(one->adapter.shape(0).rank == 2);
+  CHECK(one->report.losses.size() == 9);
+  CHECK(one->report.losses.back() < one->report.losses.front());
+}
+
+TEST_CASE("a build that is stopped anywhere ends with the same file", "[train]") {
+  build_setting s;
+  s.options.train_index = true;
+  rng random(3);
+  for (const bool independent : {false, true}) {
+    s.options.independent = independent;
+    s.options.train_index = !independent;
+    s.options.checkpoint = {};
+    const auto whole = s.build();
+    REQUIRE(whole);
+    const std::string file = (s.folder / (independent ? "i" : "j")).string();
+    s.options.checkpoint = {file, 1 + random.below(3), 0};
+    std::size_t starts = 0;
+    for (;;) {
+      REQUIRE(++starts < 60);
+      std::size_t left = s.options.checkpoint.every_steps + 1 + random.below(5);
+      const auto made = s.build([&](std::string_view, const train::training_progress&,
+                                    std::size_t) { return --left > 0; });
+      if (!made) {
+        INFO(made.error().text);
+        REQUIRE(made.error().code == errc::timed_out);
+        continue;
+      }
+      CHECK(starts > 2);
+      CHECK((s.saved(*made) == s.saved(*whole)));
+      CHECK((made->report.losses == whole->report.losses));
+      break;
+    }
+    // The next start has nothing left to do.
+    std::size_t steps = 0;
+    const auto again = s.build([&](std::string_view, const train::training_progress&, std::size_t) {
+      ++steps;
+      return true;
+    });
+    REQUIRE(again);
+    CHECK(steps == 0);
+    CHECK((s.saved(*again) == s.saved(*whole)));
+    // Another configuration, other data or another base model is not continued.
+    const auto refused = [&](const char* text) {
+      const auto other = s.build();
+      REQUIRE(!other);
+      CHECK(other.error().text == file + ": the checkpoint is of a run with " + text);
+    };
+    s.options.steps = 10;
+    refused("steps 9, this run has 10");
+    s.options.steps = 9;
+    s.options.tau = 0.25F;
+    refused("tau 0.100000001, this run has 0.25");
+    s.options.tau = 0.1F;
+    const std::string hash = s.weights.hash();
+    s.weights.norms()[0] += 1;
+    refused(("base model " + hash + ", this run has " + s.weights.hash()).c_str());
+    s.weights.norms()[0] -= 1;
+    s.texts[3].completion = "x";
+    const auto other = s.build();
+    REQUIRE(!other);
+    CHECK(other.error().text.find("of a run with data ") != std::string::npos);
+    s.texts[3].completion = s.texts[9].completion;
+  }
+}
+
+TEST_CASE("what cannot be built is refused, and a bad loss names its samples", "[train]") {
+  build_setting s;
+  const auto refused = [&](const char* text) {
+    const auto made = s.build();
+    REQUIRE(!made);
+    INFO(made.error().text);
+    CHECK(made.error().text.find(text) != std::string::npos);
+  };
+  s.options.balance = 1;
+  refused("the balance term moves index vectors");
+  s.options.balance = 0;
+  s.options.adapters = 25;
+  refused("24 samples for 25 adapters");
+  s.options.adapters = 3;
+  s.options.init = train::pool_init::tasks;
+  refused("one adapter per task: 2 tasks for 3 adapters");
+  s.texts[5].task.clear();
+  refused("one adapter per task: there are samples without a task");
+  s.options.tau = -1;
+  refused("tau is -1");
+  s.options.tau = 0.1F;
+  s.options.init = train::pool_init::automatic;
+  s.texts[0].prompt = std::string(100, 'x');
+  refused("sample 1 has 103 tokens, the model's context is 32");
+  s.texts[0].prompt = "next a";
+  s.options.checkpoint = {(s.folder / "c").string(), 1, 0};
+  const auto bad =
+      s.build([&](std::string_view stage, const train::training_progress& now, std::size_t) {
+        if (stage == "pool" && now.step == 3) s.weights.norms()[0] = NAN;
+        return true;
+      });
+  REQUIRE(!bad);
+  INFO(bad.error().text);
+  CHECK(bad.error().text.starts_with("pool: training step 4 (batch of 6 sequences, "));
+  CHECK(bad.error().text.find("loss is ") != std::string::npos);
+  CHECK(bad.error().text.find("; samples ") != std::string::npos);
+  CHECK(
+      bad.error().text.ends_with("; " + s.options.checkpoint.file + " holds the last good state"));
+}
