@@ -103,7 +103,8 @@ struct weighted_tiles {
 template <class X>
 concept executor = requires(X& x, void (*task)(std::size_t)) {
   { x.concurrency() } -> std::convertible_to<std::size_t>;  // threads that may run tasks
-  x.parallel_for(std::size_t{}, task);                      // task(0) ... task(n-1), then returns
+  // task(0) ... task(n-1), then returns; what a task throws is thrown when no task runs any more
+  x.parallel_for(std::size_t{}, task);
 };
 
 /// An executor, as a forwarding reference takes it.

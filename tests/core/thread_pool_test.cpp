@@ -4,6 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -52,5 +55,42 @@ TEST_CASE("workers that have gone to sleep wake up") {
       while (arrived.load() < 2) std::this_thread::yield();
     });
     CHECK(arrived == 2);
+  }
+}
+
+TEST_CASE("what a task throws comes out of the region, on whichever thread it ran") {
+  for (const std::size_t threads : {1U, 2U, 4U}) {
+    crayon::thread_pool pool(threads);
+    for (std::size_t thrower = 0; thrower < 8; ++thrower) {
+      std::atomic<std::size_t> ran{0};
+      CHECK_THROWS_AS(pool.parallel_for(8,
+                                        [&](std::size_t i) {
+                                          ++ran;
+                                          if (i == thrower) throw std::bad_alloc();
+                                        }),
+                      std::bad_alloc);
+      CHECK(ran > thrower);  // tasks begin in order
+      std::atomic<std::size_t> after{0};
+      pool.parallel_for(100, [&](std::size_t) { ++after; });
+      CHECK(after == 100);
+    }
+  }
+}
+
+TEST_CASE("of several exceptions one comes out, and none is left for the next region") {
+  crayon::thread_pool pool(3);
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    std::atomic<int> inside{0};
+    try {
+      pool.parallel_for(3, [&](std::size_t i) {
+        ++inside;
+        while (inside.load() < 3) std::this_thread::yield();  // all three are begun
+        throw std::runtime_error("task " + std::to_string(i));
+      });
+      FAIL("nothing was thrown");
+    } catch (const std::runtime_error& e) {
+      CHECK(std::string(e.what()).starts_with("task "));
+    }
+    pool.parallel_for(3, [](std::size_t) {});
   }
 }

@@ -5,9 +5,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <crayon/core/config.hpp>
@@ -39,7 +41,8 @@ class thread_pool {
   [[nodiscard]] std::size_t concurrency() const noexcept { return workers_.size() + 1; }
 
   /// Calls task(i) once for each i < count, in any order and on any thread, and returns when all
-  /// are done. Tasks must not throw.
+  /// are done. After an exception of a task (memory ran out) those not begun are left out, and it
+  /// comes out of here when the others are done: of several, the first.
   template <class Task>
   void parallel_for(std::size_t count, Task&& task) {
     if (count <= 1 || workers_.empty()) {
@@ -62,22 +65,29 @@ class thread_pool {
     for (int spins = 0; running_.load(std::memory_order_acquire) != 0; ++spins) {
       if (spins > 4000) std::this_thread::yield();
     }
+    if (thrown_ != nullptr) std::rethrow_exception(std::exchange(thrown_, nullptr));
   }
 
  private:
-  void drain() {
+  void drain() noexcept {
     for (;;) {
       const std::size_t i = next_.fetch_add(1, std::memory_order_relaxed);
       if (i >= count_) return;
-      invoke_(context_, i);
+      try {
+        invoke_(context_, i);
+      } catch (...) {
+        next_.store(count_, std::memory_order_relaxed);
+        const std::lock_guard lock(mutex_);
+        if (thrown_ == nullptr) thrown_ = std::current_exception();
+      }
     }
   }
 
   void work() {
     std::size_t seen = 0;
     for (;;) {
-      for (int spins = 0;
-           generation_.load(std::memory_order_acquire) == seen && spins < 20000; ++spins) {
+      for (int spins = 0; generation_.load(std::memory_order_acquire) == seen && spins < 20000;
+           ++spins) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #endif
@@ -105,6 +115,7 @@ class thread_pool {
   void* context_ = nullptr;
   void (*invoke_)(void*, std::size_t) = nullptr;
   std::size_t count_ = 0;
+  std::exception_ptr thrown_;
   bool stopping_ = false;
 };
 
