@@ -121,10 +121,11 @@ result<void> run(const pool_remove_options& o, json& report) {
 result<void> run(const pool_cores_options& o, json& report) {
   const stopwatch watch;
   thread_pool threads;
-  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  CRAYON_TRY(const auto file, adapter::pool_contents::open(o.pool));
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(file));
   CRAYON_TRY(const auto cores, blend::compute_cores(pool, threads));
   report["seconds"] = watch.seconds();
-  CRAYON_CHECK(adapter::store_cores(o.pool, cores));
+  CRAYON_CHECK(adapter::store_cores(o.pool, cores, file.checksum()));
   return tell(o.pool, "R factors of " + std::to_string(cores.size()) + " sites kept", report);
 }
 

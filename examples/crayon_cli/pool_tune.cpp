@@ -129,7 +129,8 @@ result<void> run(const pool_tune_options& o, json& report) {
   }
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
-  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  CRAYON_TRY(const auto file, adapter::pool_contents::open(o.pool));
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(file));
   const std::string hash = model.hash();
   if (!pool.info().base_hash.empty() && pool.info().base_hash != hash) {
     return error{errc::mismatch, o.pool + ": the pool was made with the base model " +
@@ -261,14 +262,9 @@ result<void> run(const pool_tune_options& o, json& report) {
   if (o.out.empty()) return {};
 
   if (best.top_k == 0) best_info.matcher = "cosine_softmax";
-  std::vector<adapter::lora_adapter<float>> adapters;
-  for (std::size_t k = 0; k < pool.size(); ++k) adapters.push_back(pool.extract(k));
-  CRAYON_TRY(const auto made,
-             adapter::pool<float>::build(adapters,
-                                         matrix_view<const float>(best_index.data(), pool.size(),
-                                                                  best_index.size() / pool.size()),
-                                         std::move(best_info), pool.tile()));
-  CRAYON_CHECK(adapter::save_pool(o.out, made));
+  const matrix_view<const float> index(best_index.data(), pool.size(),
+                                       best_index.size() / pool.size());
+  CRAYON_CHECK(adapter::save_reindexed(o.out, file, index, best_info));
   std::printf("%s: the pool with that choice\n", o.out.c_str());
   report["out"] = o.out;
   return {};

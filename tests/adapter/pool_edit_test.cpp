@@ -2,7 +2,9 @@
 #include <crayon/adapter/pool_edit.hpp>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -86,6 +88,7 @@ struct edited_file {
   std::vector<lora_adapter<float>> first_three() const {
     return {adapters.begin(), adapters.begin() + 3};
   }
+  std::string checksum() const { return adapter::pool_contents::open(path)->checksum(); }
 };
 
 }  // namespace
@@ -224,7 +227,7 @@ TEST_CASE("an edit that is refused leaves the file as it was") {
         "tensor v.lora_B of name 0 [4] is nan");
   check(remove_adapter(f.path, "nobody"), errc::not_found, "no adapter nobody in this pool of 3");
   const adapter::pool_cores wrong(std::vector<std::size_t>{6, 8});
-  check(adapter::store_cores(f.path, wrong.sites()), errc::bad_shape,
+  check(adapter::store_cores(f.path, wrong.sites(), f.checksum()), errc::bad_shape,
         "R factor (8, 8) at v, the ranks sum to 9");
   CHECK(remove_adapter(f.dir / "none", "x").error().code == errc::not_found);
 
@@ -287,7 +290,7 @@ TEST_CASE("R factors are stored beside a pool, and leave with any edit") {
     }
   }
   for (int edit = 0; edit < 4; ++edit) {
-    REQUIRE(adapter::store_cores(f.path, cores.sites()));
+    REQUIRE(adapter::store_cores(f.path, cores.sites(), f.checksum()));
     {
       const auto with = mapped_pool<float>::open(f.path);
       REQUIRE(with);
@@ -296,7 +299,7 @@ TEST_CASE("R factors are stored beside a pool, and leave with any edit") {
       CHECK(std::memcmp(got.data, want.data, want.size() * sizeof(float)) == 0);
       check_content(f.path, model_of(f.first_three()));
     }
-    if (edit == 0) REQUIRE(adapter::store_cores(f.path, {}));
+    if (edit == 0) REQUIRE(adapter::store_cores(f.path, {}, ""));
     if (edit == 1) REQUIRE(replace_adapter<float>(f.path, {f.adapters[1], "name 1"}));
     if (edit == 2) {
       REQUIRE(add_adapter<float>(f.path, {f.adapters[3], "fourth", f.unit}));
@@ -304,6 +307,68 @@ TEST_CASE("R factors are stored beside a pool, and leave with any edit") {
       REQUIRE(remove_adapter(f.path, "fourth"));
     }
     if (edit < 3) CHECK(mapped_pool<float>::open(f.path)->cores().empty());
+  }
+}
+
+TEST_CASE("R factors of adapters that have changed meanwhile are not stored") {
+  edited_file f;
+  const adapter::pool_cores cores(std::vector<std::size_t>{6, 9});
+  const std::string computed_from = f.checksum();
+  REQUIRE(replace_adapter<float>(f.path, {f.adapters[3], "name 1"}));
+  const std::string now = f.checksum(), bytes = get(f.path);
+  REQUIRE(now != computed_from);
+  const auto stored = adapter::store_cores(f.path, cores.sites(), computed_from);
+  REQUIRE(!stored);
+  CHECK(stored.error().code == errc::mismatch);
+  CHECK(stored.error().text ==
+        f.path + ": has the checksum " + now + ", its R factors are of " + computed_from);
+  CHECK(get(f.path) == bytes);
+}
+
+TEST_CASE("a pool under another index keeps its adapters' bytes, spare slots and R factors") {
+  edited_file f;
+  REQUIRE(remove_adapter(f.path, "name 2", {2}));
+  adapter::pool_cores cores(std::vector<std::size_t>{4, 6});
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (const auto m : {cores.r_a(i), cores.r_b(i)}) {
+      for (std::size_t j = 0; j < m.size(); ++j) m.data[j] = f.random.normal();
+    }
+  }
+  REQUIRE(adapter::store_cores(f.path, cores.sites(), f.checksum()));
+  const auto from = adapter::pool_contents::open(f.path);
+  REQUIRE(from);
+  auto info = from->info();
+  info.tau = 0.25F;
+  info.centre.clear();
+  const std::vector<float> index{0.6F, 0.8F, -1, 0};
+  const std::string other = f.path + ".other";
+  REQUIRE(adapter::save_reindexed(other, *from, {index.data(), 2, 2}, info));
+  const auto made = adapter::pool_contents::open(other);
+  REQUIRE(made);
+  REQUIRE(made->check());
+  CHECK(made->slots() == 4);
+  CHECK(made->type() == from->type());
+  CHECK(made->info() == info);
+  CHECK(made->index().row(1)[0] == -1);
+  const auto same_bytes = [](auto x, auto y) {
+    return std::equal(x.begin(), x.end(), y.begin(), y.end());
+  };
+  for (std::size_t k = 0; k < 4; ++k) {
+    CHECK(same_bytes(made->factor(k), from->factor(k)));
+    CHECK(same_bytes(made->cores()[k], from->cores()[k]));
+  }
+  info.names.pop_back();
+  CHECK_FALSE(adapter::save_reindexed(other, *from, {index.data(), 2, 2}, info));
+}
+
+TEST_CASE("an edit keeps the permissions of the file") {
+  edited_file f;
+  for (const ::mode_t mode : {0600U, 0664U, 0444U}) {
+    REQUIRE(::chmod(f.path.c_str(), mode) == 0);
+    REQUIRE(replace_adapter<float>(f.path, {f.adapters[mode % 3], "name 1"}));
+    struct stat status {};
+    REQUIRE(::stat(f.path.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777U) == mode);
   }
 }
 

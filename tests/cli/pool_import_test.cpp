@@ -183,6 +183,15 @@ TEST_CASE("tau, top_k and layer are chosen by the loss of held-out samples") {
   CHECK(tuned->info().tau == report["best"]["tau"].get<float>());
   CHECK(tuned->info().top_k == report["best"]["top_k"].get<std::size_t>());
   CHECK(tuned->info().layer == report["best"]["layer"].get<std::size_t>());
+  // The adapters' bytes are those of the pool, in its type.
+  const auto before = adapter::pool_contents::open((w / "pool.safetensors").string());
+  const auto after = adapter::pool_contents::open((w / "tuned.safetensors").string());
+  REQUIRE(before);
+  REQUIRE(after);
+  CHECK(after->type() == before->type());
+  CHECK(after->slots() == before->slots());
+  CHECK(std::equal(before->factor(0).begin(), before->factor(0).end(), after->factor(0).begin(),
+                   after->factor(0).end()));
 
   // Without the adapters' samples the index stays, and the same seed gives the same curve.
   const std::string tau_alone =

@@ -151,6 +151,7 @@ class mapped_pool {
     return sum;
   }
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
+  [[nodiscard]] std::string checksum() const { return file_.checksum(); }
   [[nodiscard]] const R& residency() const noexcept { return *residency_; }
 
  private:

@@ -69,6 +69,8 @@ class pool_contents {
   [[nodiscard]] std::span<const std::span<const std::byte>> cores() const noexcept {
     return cores_;
   }
+  /// Of the whole content, as the file states it: another one, another pool.
+  [[nodiscard]] std::string checksum() const { return text("checksum"); }
   /// The whole file, in which the factors lie.
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return file_.bytes(); }
 

@@ -137,7 +137,6 @@ class adapter_tiles {
   std::vector<matrix_view<const E>> factors_;
 };
 
-/// For edits that bring no adapter.
 inline constexpr auto no_tiles = [](std::size_t, std::size_t, std::size_t, std::byte*) {};
 
 /// The factors stay where they are in the file: writes the tiles of the new adapter, if there is
@@ -212,7 +211,7 @@ inline constexpr auto no_tiles = [](std::size_t, std::size_t, std::size_t, std::
     if (same) return write_in_place(file, parts, next, tensors, prefix, added, options.sync);
   }
   CRAYON_CHECK(file.check());
-  parts.slots = n + options.spare;
+  parts.slots = std::max(n + options.spare, may_stay ? file.slots() : 0);
   const auto tiles = [&](std::size_t f, std::size_t t, std::size_t slot, std::byte* to) {
     if (next.from[slot]) {
       std::memcpy(to, file.at(f, t, *next.from[slot]), parts.tile_bytes());
@@ -273,11 +272,16 @@ template <element E>
   return pool_edit::write(file, next, false, pool_edit::no_tiles, options);
 }
 
-/// Stores the R factors of the pool's adapters; none: those it has leave the file.
+/// Stores R factors, computed from the file while it had that checksum; none: its own leave it.
 [[nodiscard]] inline result<void> store_cores(const std::string& path,
                                               std::span<const site_cores> cores,
+                                              const std::string& made_from,
                                               const pool_edit_options& options = {}) {
   CRAYON_TRY(const pool_contents file, pool_contents::open(path));
+  if (!cores.empty() && file.checksum() != made_from) {
+    return error{errc::mismatch, path + ": has the checksum " + file.checksum() +
+                                     ", its R factors are of " + made_from};
+  }
   struct {
     const pool_contents& pool;
     std::size_t size() const { return pool.size(); }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <crayon/adapter/cores.hpp>
 #include <crayon/adapter/pool.hpp>
@@ -45,8 +46,8 @@ template <class P>
 /// the file may go. Every size, every value and all checksums are checked. Spare slots and R
 /// factors stay behind.
 template <element E>
-[[nodiscard]] result<pool<E>> load_pool(const std::string& path) {
-  CRAYON_TRY(const pool_contents file, pool_contents::open(path));
+[[nodiscard]] result<pool<E>> load_pool(const pool_contents& file) {
+  const std::string& path = file.path();
   if (file.type() != dtype_of<E> && dtype_of<E> != dtype::f32) {  // widening loses nothing
     return error{errc::mismatch, path + ": factors are " + std::string(name(file.type())) +
                                      ", asked for " + std::string(name(dtype_of<E>))};
@@ -71,6 +72,42 @@ template <element E>
     }
   }
   return loaded;
+}
+template <element E>
+[[nodiscard]] result<pool<E>> load_pool(const std::string& path) {
+  CRAYON_TRY(const pool_contents file, pool_contents::open(path));
+  return load_pool<E>(file);
+}
+
+/// The file's R factors, copied; of no sites if it has none. `pool_contents::check` compares them
+/// with their checksums, and `load_pool` has.
+[[nodiscard]] inline result<pool_cores> load_cores(const pool_contents& file) {
+  if (file.cores().empty()) return pool_cores();
+  std::vector<std::size_t> columns;
+  for (const auto& site : file.shapes()) columns.push_back(file.size() * site.rank);
+  pool_cores cores(columns);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const auto a = file.cores()[2 * i], b = file.cores()[2 * i + 1];
+    std::memcpy(cores.r_a(i).data, a.data(), a.size());
+    std::memcpy(cores.r_b(i).data, b.data(), b.size());
+  }
+  return cores;
+}
+
+/// The adapters of a file, bit by bit, with its spare slots and R factors, under another index and
+/// what goes with it: `index` (N, d), `info` with their names.
+[[nodiscard]] inline result<void> save_reindexed(const std::string& path, const pool_contents& from,
+                                                 matrix_view<const float> index, pool_info info) {
+  CRAYON_CHECK(
+      check_pool(from.shapes(), from.size(), index, info, from.tile(), size_of(from.type())));
+  CRAYON_CHECK(from.check());
+  CRAYON_TRY(const pool_cores cores, load_cores(from));
+  const pool_parts parts{from.type(), from.shapes(), info,         index,
+                         from.tile(), from.slots(),  cores.sites()};
+  return write_pool(path, parts,
+                    [&](std::size_t f, std::size_t t, std::size_t slot, std::byte* to) {
+                      std::memcpy(to, from.at(f, t, slot), parts.tile_bytes());
+                    });
 }
 
 }  // namespace crayon::adapter

@@ -135,19 +135,25 @@ class mapped_file {
 }
 
 /// Writes a file under a temporary name in the same directory and renames it on `commit`: a reader
-/// sees the old file or the whole new one. Without `commit` nothing is left behind.
+/// sees the old file or the whole new one, whose permissions are those of the old one. Without
+/// `commit` nothing is left behind.
 class atomic_file {
  public:
   [[nodiscard]] static result<atomic_file> create(std::string path) {
     struct stat status {};
-    if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    const bool exists = ::stat(path.c_str(), &status) == 0;
+    if (exists && !S_ISREG(status.st_mode)) {
       return error{errc::io_failed, "cannot write " + path + ": not a regular file"};
     }
+    const auto mode = exists ? static_cast<mode_t>(status.st_mode & 0777U) : mode_t{0666};
     for (;;) {
       std::string temporary = temporary_name(path);
-      const int number =
-          ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666});
-      if (number >= 0) return atomic_file(std::move(path), std::move(temporary), number);
+      const int number = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+      if (number >= 0) {
+        atomic_file file(std::move(path), std::move(temporary), number);
+        if (exists && ::fchmod(number, mode) != 0) return file_error("write", file.path_, errno);
+        return file;
+      }
       if (errno != EEXIST) return file_error("write", path, errno);
     }
   }
