@@ -8,6 +8,7 @@
 
 #include <crayon/adapter/mapped_pool.hpp>
 #include <crayon/adapter/pool_file.hpp>
+#include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
 #include <crayon/core/thread_pool.hpp>
 
@@ -82,6 +83,15 @@ struct large_file {
   }
 };
 
+/// Keeps all, and a note of the sites that were used, one after the other.
+struct noted : keep_all {
+  void use(std::size_t site, function_ref<void(std::size_t)>) noexcept {
+    if (used.empty() || used.back() != site) used.push_back(site);
+  }
+  site_list used;
+};
+static_assert(residency_policy<noted>);
+
 const std::vector<weighted_slot> some_weights{{0, 0.5F}, {2, 0.25F}, {5, 0.25F}};
 
 }  // namespace
@@ -136,6 +146,20 @@ TEST_CASE("a budget that no site of that size fits into is refused") {
   REQUIRE(!small);
   CHECK(small.error().text == f.path + ": a budget of 1000 bytes, but site 0 alone has 516096");
   CHECK(!mapped_pool<bf16, pinned>::open(f.path, verification::by_caller, pinned(1000)));
+}
+
+TEST_CASE("linear and concat use the sites that they read, one after the other") {
+  const large_file f;
+  site_list in_order;
+  for (std::size_t i = 0; i < f.written.sites(); ++i) in_order.push_back(i);
+  const auto used_by = [&](auto policy) {
+    const auto mapped = mapped_pool<bf16, noted>::open(f.path, verification::by_caller);
+    REQUIRE(mapped);
+    REQUIRE(decltype(policy)::blend(*mapped, some_weights));
+    return mapped->residency().used;
+  };
+  CHECK(used_by(blend::linear<>{}) == in_order);
+  CHECK(used_by(blend::concat{}) == in_order);
 }
 
 TEST_CASE("a pool larger than the budget blends the same bits within it") {

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include <crayon/adapter/mapped_pool.hpp>
 #include <crayon/adapter/peft.hpp>
+#include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/dare.hpp>
 #include <crayon/blend/linear.hpp>
@@ -33,8 +35,7 @@ using namespace crayon_test;
 
 namespace {
 
-/// Adapters that need not agree, and a note of every slot whose bytes were read. Where they agree,
-/// the slots that are not to be read hold NaN in `pool()`.
+/// Adapters that need not agree, and a note of every slot whose bytes were read.
 template <element E>
 class watched {
  public:
@@ -67,8 +68,51 @@ class watched {
 };
 static_assert(blend::factor_source<watched<float>>);
 
+/// The tiles of a pool, in memory or in its file. One type for both: every policy is compiled for
+/// it once.
 template <element E>
-void fill_nan(const pool<E>&, adapter::interleaved_view<E> view, std::size_t slot) {
+class seen_tiles {
+ public:
+  using element_type = E;
+  using view = adapter::interleaved_view<const E>;
+
+  template <class P>
+  explicit seen_tiles(const P& pool)
+      : shapes_(pool.shapes()), size_(pool.size()), tile_(pool.tile()) {
+    for (std::size_t i = 0; i < shapes_.size(); ++i) {
+      a_.push_back(pool.a(i));
+      b_.push_back(pool.b(i));
+    }
+  }
+
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::size_t sites() const { return shapes_.size(); }
+  [[nodiscard]] const std::vector<adapter::site_shape>& shapes() const { return shapes_; }
+  [[nodiscard]] std::string_view module(std::size_t i) const { return shapes_[i].module; }
+  [[nodiscard]] std::size_t out(std::size_t i) const { return shapes_[i].out; }
+  [[nodiscard]] std::size_t in(std::size_t i) const { return shapes_[i].in; }
+  [[nodiscard]] adapter::site_kind kind(std::size_t i) const { return shapes_[i].kind; }
+  [[nodiscard]] std::size_t rank(std::size_t, std::size_t i) const { return shapes_[i].rank; }
+  [[nodiscard]] float scale(std::size_t, std::size_t i) const { return shapes_[i].scale; }
+  [[nodiscard]] view a(std::size_t i) const { return a_[i]; }
+  [[nodiscard]] view b(std::size_t i) const { return b_[i]; }
+  [[nodiscard]] std::size_t tile() const { return tile_; }
+  void copy_a(std::size_t k, std::size_t i, matrix_view<E> to) const {
+    adapter::copy_factor(a_[i], k, to);
+  }
+  void copy_b(std::size_t k, std::size_t i, matrix_view<E> to) const {
+    adapter::copy_factor(b_[i], k, to);
+  }
+
+ private:
+  std::vector<adapter::site_shape> shapes_;
+  std::size_t size_, tile_;
+  std::vector<view> a_, b_;
+};
+static_assert(blend::interleaved_source<seen_tiles<float>>);
+
+template <element E>
+void fill_nan(adapter::interleaved_view<E> view, std::size_t slot) {
   for (std::size_t t = 0; t < view.tiles(); ++t) {
     for (std::size_t j = 0; j < view.tile; ++j) {
       view.at(t, slot)[j] = from_float<E>(std::nanf(""));
@@ -85,42 +129,62 @@ struct policy_case {
       blend;
 };
 
-template <class Policy, element E>
-result<lora_adapter<E>> run(const std::vector<lora_adapter<E>>& adapters,
-                            const std::vector<weighted_slot>& weights, bool threaded) {
+template <class Policy, class Source>
+result<lora_adapter<typename Source::element_type>> run(const Source& source,
+                                                        const std::vector<weighted_slot>& weights,
+                                                        bool threaded) {
   thread_pool threads(threaded ? 2 : 1);
-  const auto blend = [&](const auto& source) {
-    if constexpr (requires { Policy::blend(source, weights, {}, threads); }) {
-      return Policy::blend(source, weights, {}, threads);
-    } else if constexpr (requires { Policy::blend(source, weights, threads); }) {
-      return Policy::blend(source, weights, threads);
-    } else {
-      return Policy::blend(source, weights);
-    }
-  };
-  const auto weighed = [&](std::size_t k) {
-    return std::any_of(weights.begin(), weights.end(),
-                       [&](const auto& w) { return w.slot == k && w.weight != 0; });
-  };
-  if constexpr (requires(watched<E> w) { Policy::blend(w, weights); }) {
-    const watched<E> source(adapters);
-    auto blended = blend(source);
-    for (std::size_t k = 0; k < adapters.size(); ++k) {
-      INFO("adapter " << k);
-      CHECK(source.was_read(k) == (blended && weighed(k)));
-    }
-    return blended;
+  if constexpr (requires { Policy::blend(source, weights, {}, threads); }) {
+    return Policy::blend(source, weights, {}, threads);
+  } else if constexpr (requires { Policy::blend(source, weights, threads); }) {
+    return Policy::blend(source, weights, threads);
   } else {
-    auto source = pool<E>::build(adapters, {}, {}, alignment / sizeof(E));
-    if (!source) return source.error();
-    for (std::size_t k = 0; k < adapters.size(); ++k) {
-      for (std::size_t i = 0; !weighed(k) && i < source->sites(); ++i) {
-        fill_nan(*source, source->a(i), k);
-        fill_nan(*source, source->b(i), k);
-      }
-    }
-    return blend(*source);
+    return Policy::blend(source, weights);
   }
+}
+
+bool takes_part(const std::vector<weighted_slot>& weights, std::size_t k) {
+  return std::any_of(weights.begin(), weights.end(),
+                     [&](const auto& w) { return w.slot == k && w.weight != 0; });
+}
+
+/// Adapters one by one.
+template <class Policy, element E>
+result<lora_adapter<E>> run_watched(const std::vector<lora_adapter<E>>& adapters,
+                                    const std::vector<weighted_slot>& weights, bool threaded) {
+  const watched<E> source(adapters);
+  auto blended = run<Policy>(source, weights, threaded);
+  for (std::size_t k = 0; k < adapters.size(); ++k) {
+    INFO("adapter " << k);
+    CHECK(source.was_read(k) == (blended && takes_part(weights, k)));
+  }
+  return blended;
+}
+
+/// A pool and the same in its file, with a spare slot there: the same bits.
+template <class Policy, element E>
+result<lora_adapter<E>> run_tiled(const std::vector<lora_adapter<E>>& adapters,
+                                  const std::vector<weighted_slot>& weights, bool threaded) {
+  auto pool_of_all = pool<E>::build(adapters, {}, {}, alignment / sizeof(E));
+  if (!pool_of_all) return pool_of_all.error();
+  const scratch directory;
+  const std::string path = directory / "pool";
+  REQUIRE(adapter::save_pool(path, *pool_of_all, {1, {}}));
+  const auto mapped = adapter::mapped_pool<E>::open(path);
+  REQUIRE(mapped);
+  for (std::size_t k = 0; k < adapters.size(); ++k) {
+    for (std::size_t i = 0; !takes_part(weights, k) && i < pool_of_all->sites(); ++i) {
+      fill_nan(pool_of_all->a(i), k);
+      fill_nan(pool_of_all->b(i), k);
+    }
+  }
+  const pool<E>& filled = *pool_of_all;
+  auto blended = run<Policy>(seen_tiles<E>(filled), weights, threaded);
+  const auto from_file = run<Policy>(seen_tiles<E>(*mapped), weights, threaded);
+  INFO(Policy::name() << " of a pool and of its file");
+  REQUIRE(bool(from_file) == bool(blended));
+  if (blended) CHECK(same(*from_file, *blended));
+  return blended;
 }
 
 /// The weighted parts as one adapter, for `activations`.
@@ -175,57 +239,6 @@ struct merged_into_zeros {
   }
 };
 
-template <class Policy, element E>
-policy_case<E> policy() {
-  const blend::promises* promised = blend::promises_of(Policy::name());
-  REQUIRE(promised != nullptr);
-  return {promised, run<Policy, E>};
-}
-
-/// One of each kind of arithmetic.
-template <element E>
-std::vector<policy_case<E>> policies() {
-  using namespace blend;
-  return {policy<kept_apart, E>(),   policy<concat, E>(),          policy<merged_into_zeros<>, E>(),
-          policy<recompress<>, E>(), policy<linear<>, E>(),        policy<ties<>, E>(),
-          policy<dare<>, E>(),       policy<knots_ties<>, E>(),    policy<peft_linear<>, E>(),
-          policy<peft_ties, E>(),    policy<peft_dare_linear, E>()};
-}
-
-/// All of them: in f32, since the others differ from those above by a rule and not by what E is.
-template <>
-std::vector<policy_case<float>> policies<float>() {
-  using namespace blend;
-  using E = float;
-  return {policy<kept_apart, E>(),
-          policy<concat, E>(),
-          policy<merged_into_zeros<>, E>(),
-          policy<recompress<>, E>(),
-          policy<linear<>, E>(),
-          policy<ties<>, E>(),
-          policy<dare<>, E>(),
-          policy<dare_ties<>, E>(),
-          policy<magnitude_prune<>, E>(),
-          policy<knots_ties<>, E>(),
-          policy<knots_dare<>, E>(),
-          policy<knots_dare_ties<>, E>(),
-          policy<knots_magnitude_prune<>, E>(),
-          policy<peft_linear<>, E>(),
-          policy<peft_ties, E>(),
-          policy<peft_dare_linear, E>(),
-          policy<peft_dare_ties, E>(),
-          policy<peft_magnitude_prune, E>()};
-}
-
-/// Those whose arithmetic is a backend's.
-template <class B>
-std::vector<policy_case<float>> of_backend() {
-  using namespace blend;
-  return {policy<basic_concat<B>, float>(),       policy<merged_into_zeros<B>, float>(),
-          policy<recompress<B>, float>(),         policy<linear<B>, float>(),
-          policy<ties<domain::core, B>, float>(), policy<peft_linear<B>, float>()};
-}
-
 /// dW at a module of the pool.
 template <element E>
 std::vector<double> change(const lora_adapter<E>& adapter, const std::string& module,
@@ -276,6 +289,87 @@ bool agree(const lora_adapter<E>& x, const lora_adapter<E>& y,
   return true;
 }
 
+template <class Policy, element E>
+policy_case<E> policy() {
+  const blend::promises* promised = blend::promises_of(Policy::name());
+  REQUIRE(promised != nullptr);
+  return {promised, run_watched<Policy, E>};
+}
+template <class Policy, element E>
+policy_case<E> of_tiles() {
+  return {blend::promises_of(Policy::name()), run_tiled<Policy, E>};
+}
+/// Both, and the same from both: for policies that read tiles in another way than adapters.
+template <class Policy, element E>
+policy_case<E> of_both() {
+  return {blend::promises_of(Policy::name()),
+          [](const std::vector<lora_adapter<E>>& adapters,
+             const std::vector<weighted_slot>& weights, bool threaded) {
+            auto blended = run_watched<Policy, E>(adapters, weights, threaded);
+            const auto all = pool<E>::build(adapters, {}, {});
+            if (!all) return blended;  // ranks or sites differ
+            const auto from_tiles = run_tiled<Policy, E>(adapters, weights, threaded);
+            INFO(Policy::name() << " of a set and of a pool");
+            REQUIRE(bool(from_tiles) == bool(blended));
+            if (blended) {
+              CHECK(agree(*from_tiles, *blended, adapters[0].shapes()));
+            } else {
+              CHECK(from_tiles.error().text == blended.error().text);
+            }
+            return blended;
+          }};
+}
+
+/// One of each kind of arithmetic.
+template <element E>
+std::vector<policy_case<E>> policies() {
+  using namespace blend;
+  if constexpr (std::same_as<E, f16>) {  // other than bf16 in its conversions alone
+    return {of_tiles<concat, E>(), of_tiles<recompress<>, E>(),  of_tiles<linear<>, E>(),
+            of_tiles<ties<>, E>(), of_tiles<peft_linear<>, E>(), policy<peft_dare_linear, E>()};
+  } else {
+    return {
+        policy<kept_apart, E>(),      of_both<concat, E>(),       policy<merged_into_zeros<>, E>(),
+        of_both<recompress<>, E>(),   of_tiles<linear<>, E>(),    policy<ties<>, E>(),
+        policy<dare<>, E>(),          policy<peft_linear<>, E>(), policy<peft_ties, E>(),
+        policy<peft_dare_linear, E>()};
+  }
+}
+
+/// All of them: in f32, since the others differ from those above by a rule and not by what E is.
+template <>
+std::vector<policy_case<float>> policies<float>() {
+  using namespace blend;
+  using E = float;
+  return {policy<kept_apart, E>(),
+          of_both<concat, E>(),
+          policy<merged_into_zeros<>, E>(),
+          of_both<recompress<>, E>(),
+          of_tiles<linear<>, E>(),
+          of_both<ties<>, E>(),
+          policy<dare<>, E>(),
+          policy<dare_ties<>, E>(),
+          policy<magnitude_prune<>, E>(),
+          policy<knots_ties<>, E>(),
+          policy<knots_dare<>, E>(),
+          policy<knots_dare_ties<>, E>(),
+          policy<knots_magnitude_prune<>, E>(),
+          of_both<peft_linear<>, E>(),
+          policy<peft_ties, E>(),
+          policy<peft_dare_linear, E>(),
+          policy<peft_dare_ties, E>(),
+          policy<peft_magnitude_prune, E>()};
+}
+
+/// Those whose arithmetic is a backend's, from tiles.
+template <class B>
+std::vector<policy_case<float>> of_backend() {
+  using namespace blend;
+  return {of_tiles<basic_concat<B>, float>(),       of_tiles<merged_into_zeros<B>, float>(),
+          of_tiles<recompress<B>, float>(),         of_tiles<linear<B>, float>(),
+          of_tiles<ties<domain::core, B>, float>(), of_tiles<peft_linear<B>, float>()};
+}
+
 /// Adapters of the sites of the first, in other dimensions of the same space.
 template <element E>
 struct trial {
@@ -290,6 +384,7 @@ struct trial {
       site.out = 2 + site.out % 24;
       site.in = 2 + site.in % 24;
       site.rank = 1 + site.rank % 4;
+      if (random.below(2) == 0) site.in = 32;  // rows that are whole tiles of a pool
     }
     const std::size_t count = 2 + random.below(4);
     for (std::size_t k = 0; k < count; ++k) {

@@ -99,6 +99,36 @@ std::vector<weighted_slot> four_weights() {
 
 }  // namespace
 
+TEST_CASE("an adapter and its opposite in another gauge elect nobody") {
+  for (std::uint64_t seed = 181; seed < 187; ++seed) {
+    rng random(seed);
+    const auto shapes = random_shapes(random);
+    std::vector<lora_adapter<float>> adapters{random_adapter<float>(shapes, random)};
+    adapters.push_back(adapters[0]);
+    for (std::size_t i = 0; i < shapes.size(); ++i) {  // (-B G, G^-1 A), G diagonal
+      const auto a = adapters[1].a(i), b = adapters[1].b(i);
+      for (std::size_t r = 0; r < a.rows; ++r) {
+        const float g = 0.3F + random.uniform();
+        for (std::size_t c = 0; c < a.cols; ++c) a(r, c) /= g;
+        for (std::size_t o = 0; o < b.rows; ++o) b(o, r) *= -g;
+      }
+    }
+    const auto pool_of_both = *pool<float>::build(adapters, {}, {});
+    const std::vector<weighted_slot> weights{{0, 0.7F}, {1, 0.7F}};
+    const auto check = [&](const auto& made) {
+      REQUIRE(made);
+      for (std::size_t i = 0; i < shapes.size(); ++i) {
+        INFO("seed " << seed << ", site " << i);
+        CHECK(norm(delta_at(*made, i)) <= 1e-5 * norm(delta_at(adapters[0], i)));
+      }
+    };
+    for (const auto elect : {blend::majority_sign::total, blend::majority_sign::frequency}) {
+      check(blend::ties<>::blend(pool_of_both, weights, {.density = 1, .elect = elect}));
+      check(blend::knots_ties<>::blend(pool_of_both, weights, {.density = 1, .elect = elect}));
+    }
+  }
+}
+
 TEST_CASE("ties on the cores, and KnOTS, are what dense matrices give") {
   const auto weights = four_weights();
   const std::vector<double> used{double{0.7F}, double{-0.4F}, double{0.9F}};

@@ -105,7 +105,7 @@ TEST_CASE("the disjoint merge of ties, by hand") {
   };
   using blend::majority_sign;
   const auto peft = blend::merge_unweighted_majority<float>;
-  const auto ours = blend::merge_weighted_majority<float>;
+  const auto ours = [](auto... arguments) { blend::merge_weighted_majority<float>(arguments...); };
   // PEFT: divided by how many agree; a sum of zero is positive
   CHECK(merged(peft, equal, majority_sign::total) == std::vector<float>{1, 1.5F, 1, 2.5F, 0});
   CHECK(merged(peft, equal, majority_sign::frequency) == std::vector<float>{1, -0.5F, 1, 2.5F, 0});
@@ -122,6 +122,17 @@ TEST_CASE("the disjoint merge of ties, by hand") {
   auto minus = merged(ours, {-1, -2, 1}, majority_sign::frequency);
   for (float& v : minus) v = -v;
   CHECK(minus == before);
+  // A sum that is zero but for rounding elects nobody, unless the count of signs does.
+  const std::vector<float> close{1, 1, 1, -1 + 1e-6F, -1, -1 + 2e-6F, 0, 0, 2e-6F};
+  const matrix_view<const float> near_zero(close.data(), 3, 3);
+  blend::merge_weighted_majority(near_zero, equal.data(), majority_sign::total, out.data(), 1e-5F);
+  CHECK(std::vector<float>(out.begin(), out.begin() + 3) == std::vector<float>{0, 0, 0});
+  blend::merge_weighted_majority(near_zero, equal.data(), majority_sign::total, out.data());
+  CHECK(out[0] != 0);
+  blend::merge_weighted_majority(near_zero, equal.data(), majority_sign::frequency, out.data(),
+                                 1e-5F);
+  CHECK(out[0] == 0);
+  CHECK(out[2] > 0);
 }
 
 TEST_CASE("a density outside (0, 1] is refused") {

@@ -2,11 +2,21 @@
 #include <crayon/blend/weights.hpp>
 
 #include <limits>
+#include <string>
 #include <vector>
+
+#include <crayon/adapter/adapter_set.hpp>
+#include <crayon/adapter/pool.hpp>
 
 #include "../catch.hpp"
 
 using namespace crayon;
+
+namespace {
+
+constexpr auto weight_number = [](std::size_t slot) { return "adapter " + std::to_string(slot); };
+
+}  // namespace
 
 TEST_CASE("weight i is for adapter i") {
   const std::vector<float> w{0.25F, 0, 0.75F};
@@ -14,7 +24,7 @@ TEST_CASE("weight i is for adapter i") {
   REQUIRE(slots.size() == 3);
   CHECK(slots[2].slot == 2);
   CHECK(slots[2].weight == 0.75F);
-  CHECK(blend::check_weights(3, slots));
+  CHECK(blend::check_weights(3, slots, weight_number));
 }
 
 TEST_CASE("weights below a limit are left out, unless that is all of them") {
@@ -34,7 +44,7 @@ TEST_CASE("weights below a limit are left out, unless that is all of them") {
 
 TEST_CASE("weights that no policy takes are refused by slot and value") {
   const auto error_of = [](std::vector<weighted_slot> weights) {
-    const auto checked = blend::check_weights(3, weights);
+    const auto checked = blend::check_weights(3, weights, weight_number);
     REQUIRE(!checked);
     CHECK(checked.error().code == errc::bad_value);
     return checked.error().text;
@@ -47,4 +57,19 @@ TEST_CASE("weights that no policy takes are refused by slot and value") {
         "weight of adapter 0 is nan, needs a finite number");
   CHECK(error_of({{2, -std::numeric_limits<float>::infinity()}}) ==
         "weight of adapter 2 is -inf, needs a finite number");
+}
+
+TEST_CASE("an adapter that has a name is called by it") {
+  const std::vector<adapter::lora_adapter<float>> two(
+      2, adapter::lora_adapter<float>({{"q", 2, 3, 1, 1.0F}}));
+  const std::vector<weighted_slot> bad{{0, 1.0F}, {1, std::numeric_limits<float>::infinity()}};
+  const auto set = *adapter::adapter_set<float>::build(two, {"home/dates", "home/numbers"});
+  CHECK(blend::check_weights(set, bad).error().text ==
+        "weight of home/numbers is inf, needs a finite number");
+  adapter::pool_info info;
+  info.names = {"dates", "numbers"};
+  const auto pool = *adapter::pool<float>::build(two, {}, info);
+  CHECK(blend::who(pool, 1) == "numbers");
+  CHECK(blend::who(*adapter::pool<float>::build(two, {}, {}), 1) == "adapter 1");
+  CHECK(blend::who(*adapter::adapter_set<float>::build(two), 1) == "adapter 1");
 }

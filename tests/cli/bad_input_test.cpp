@@ -228,7 +228,7 @@ TEST_CASE("pools and samples that cannot be used") {
   check(w, {customize("pool.safetensors", "long.jsonl"), {"long.jsonl", "sample 1", "64"}});
   check(w,
         {"blend --pool pool.safetensors --weights 1 --out made", {"pool.safetensors", "1", "2"}});
-  check(w, {"blend --pool pool.safetensors --weights 1,nan --out made", {"nan", "adapter 1"}});
+  check(w, {"blend --pool pool.safetensors --weights 1,nan --out made", {"nan", "weight of"}});
   check(w, {"blend --pool pool.safetensors --weights 1,1 --out model.bin",
             {"model.bin", "not a directory"}});
   check(w, {"pool build --model model.bin --data samples.jsonl --adapters 41 --rank 2 --out p",

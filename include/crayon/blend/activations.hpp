@@ -77,7 +77,7 @@ struct activations {
   [[nodiscard]] static result<weighted_adapters<typename P::element_type>> blend(
       const P& pool, std::span<const weighted_slot> weights) {
     using E = typename P::element_type;
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     std::vector<std::string> modules;
     for (std::size_t i = 0; i < pool.sites(); ++i) modules.emplace_back(pool.module(i));
     std::vector<adapter::lora_adapter<E>> adapters;
@@ -109,7 +109,7 @@ struct activations {
   [[nodiscard]] static result<weighted_adapters<typename P::element_type>> view(
       const P& source, std::span<const weighted_slot> weights) {
     using E = typename P::element_type;
-    CRAYON_CHECK(check_weights(source.size(), weights));
+    CRAYON_CHECK(check_weights(source, weights));
     std::vector<std::string> modules;
     std::vector<factors_view<E>> parts;
     std::vector<std::size_t> first{0};

@@ -49,7 +49,7 @@ struct basic_concat {
   template <factor_source P, executor_reference X = serial_executor>
   [[nodiscard]] static result<adapter::lora_adapter<typename P::element_type>> blend(
       const P& pool, std::span<const weighted_slot> weights, X&& threads = X{}) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     adapter::lora_adapter<typename P::element_type> out(shapes(pool, weights));
     CRAYON_CHECK(blend_into(pool, weights, out, threads));
     return out;
@@ -62,7 +62,7 @@ struct basic_concat {
                                                std::span<const weighted_slot> weights,
                                                adapter::lora_adapter<typename P::element_type>& out,
                                                X&& threads = X{}) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     CRAYON_CHECK(check_target(pool, weights, out));
     std::size_t all = 0;
     for (std::size_t i = 0; i < pool.sites(); ++i) all += blocks(pool, out, i);
@@ -89,8 +89,8 @@ struct basic_concat {
     const std::size_t i = bad / weights.size();
     const auto [slot, weight] = weights[bad % weights.size()];
     return error{errc::bad_value,
-                 "adapter " + std::to_string(slot) + " times " +
-                     std::to_string(weight * pool.scale(slot, i)) + " is too large for " +
+                 who(pool, slot) + " times " + std::to_string(weight * pool.scale(slot, i)) +
+                     " is too large for " +
                      std::string(crayon::name(dtype_of<typename P::element_type>)) + " at " +
                      std::string(pool.module(i))};
   }
@@ -107,7 +107,8 @@ struct basic_concat {
                             std::size_t i) {
     const std::size_t longest = out.shape(i).rank * std::max(pool.in(i), pool.out(i));
     if constexpr (interleaved_source<P>) {
-      return std::max(pool.a(i).tiles(), pool.b(i).tiles());
+      const auto [of_a, of_b] = tiles_at(pool, i);
+      return std::max(of_a, of_b);
     } else if constexpr (viewed<P>) {
       return (longest + block - 1) / block;
     } else {

@@ -144,7 +144,7 @@ template <factor_source P, class Blended, class X = serial_executor>
                                                 const Blended& blended, X&& threads = X{}) {
   using E = typename P::element_type;
   using F = typename Blended::element_type;
-  CRAYON_CHECK(check_weights(pool.size(), weights));
+  CRAYON_CHECK(check_weights(pool, weights));
   std::vector<std::optional<std::size_t>> of_blend(pool.sites());
   for (std::size_t j = 0; j < blended.size(); ++j) {
     std::size_t i = 0;

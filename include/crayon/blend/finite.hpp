@@ -23,8 +23,8 @@ namespace crayon::blend {
 }
 
 /// Sums with these weights stay within the largest summand: no need to look at the result. The sum
-/// of a softmax may be 1 and some rounding: f16 and bf16 round that away, and an f32 so close to its
-/// limit is in no factor.
+/// of a softmax may be 1 and some rounding: f16 and bf16 round that away, and an f32 so close to
+/// its limit is in no factor.
 [[nodiscard]] inline bool cannot_grow(std::span<const weighted_slot> weights) noexcept {
   float sum = 0;
   for (const auto& [slot, weight] : weights) sum += std::abs(weight);
@@ -64,10 +64,9 @@ template <factor_source P>
   const std::size_t slot = dominant_slot(pool, weights, site);
   float weight = 0;
   for (const auto& w : weights) weight = w.slot == slot ? w.weight : weight;
-  return {errc::bad_value, "adapter " + std::to_string(slot) + " with weight " +
-                               std::to_string(weight) + " makes the blend at " +
-                               std::string(pool.module(site)) + " too large for " +
-                               std::string(crayon::name(type))};
+  return {errc::bad_value, who(pool, slot) + " with weight " + std::to_string(weight) +
+                               " makes the blend at " + std::string(pool.module(site)) +
+                               " too large for " + std::string(crayon::name(type))};
 }
 
 /// Refuses a blend of `pool` with a factor that is not finite. `blended` has the pool's sites in

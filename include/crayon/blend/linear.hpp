@@ -36,7 +36,7 @@ struct linear {
   template <interleaved_source P, executor_reference X = serial_executor>
   [[nodiscard]] static result<adapter::lora_adapter<typename P::element_type>> blend(
       const P& pool, std::span<const weighted_slot> weights, X&& threads = X{}) {
-    CRAYON_CHECK(check(pool.size(), weights));
+    CRAYON_CHECK(check(pool, weights));
     adapter::lora_adapter<typename P::element_type> out(pool.shapes());
     CRAYON_CHECK(blend_into(pool, weights, out, threads));
     return out;
@@ -49,13 +49,16 @@ struct linear {
                                                std::span<const weighted_slot> weights,
                                                adapter::lora_adapter<typename P::element_type>& out,
                                                X&& threads = X{}) {
-    CRAYON_CHECK(check(pool.size(), weights));
+    CRAYON_CHECK(check(pool, weights));
     if (out.shapes() != pool.shapes()) {
       return error{errc::bad_shape, "the adapter to blend into has other sites than the pool"};
     }
     // Every thread takes a contiguous share of the tiles of all factors.
     std::size_t tiles = 0;
-    for (std::size_t i = 0; i < pool.sites(); ++i) tiles += pool.a(i).tiles() + pool.b(i).tiles();
+    for (std::size_t i = 0; i < pool.sites(); ++i) {
+      const auto [of_a, of_b] = tiles_at(pool, i);
+      tiles += of_a + of_b;
+    }
     const std::size_t parts = threads.concurrency();
     threads.parallel_for(parts, [&](std::size_t part) {
       active_slots active;
@@ -72,6 +75,11 @@ struct linear {
         before = end;
       };
       for (std::size_t i = 0; i < pool.sites() && before < mine.second; ++i) {
+        const auto [of_a, of_b] = tiles_at(pool, i);
+        if (mine.first >= before + of_a + of_b) {
+          before += of_a + of_b;
+          continue;
+        }
         add(pool.a(i), out.a(i));
         add(pool.b(i), out.b(i));
       }
@@ -80,13 +88,14 @@ struct linear {
   }
 
  private:
-  static result<void> check(std::size_t adapters, std::span<const weighted_slot> weights) {
-    CRAYON_CHECK(check_weights(adapters, weights));
+  template <interleaved_source P>
+  static result<void> check(const P& pool, std::span<const weighted_slot> weights) {
+    CRAYON_CHECK(check_weights(pool, weights));
     std::size_t count = 0;
     for (const auto& [slot, weight] : weights) {
       count += weight != 0;
       if (weight < 0) {
-        return error{errc::bad_value, "weight of adapter " + std::to_string(slot) + " is " +
+        return error{errc::bad_value, "weight of " + who(pool, slot) + " is " +
                                           std::to_string(weight) +
                                           ": the linear blend takes no negative weights"};
       }

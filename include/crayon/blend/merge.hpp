@@ -101,7 +101,7 @@ struct merge {
   [[nodiscard]] static result<void> run(const P& pool, std::span<const weighted_slot> weights,
                                         std::span<const adapter::base_matrix<E>> base, X& threads,
                                         const Keep& keep) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     std::vector<const adapter::base_matrix<E>*> targets;
     for (std::size_t i = 0; i < pool.sites(); ++i) {
       targets.push_back(nullptr);

@@ -33,7 +33,7 @@ namespace crayon::blend {
 template <factor_source P>
 [[nodiscard]] result<std::vector<adapter::site_shape>> peft_shapes(
     const P& pool, std::span<const weighted_slot> weights, std::string_view policy) {
-  CRAYON_CHECK(check_weights(pool.size(), weights));
+  CRAYON_CHECK(check_weights(pool, weights));
   std::vector<adapter::site_shape> shapes;
   for (std::size_t i = 0; i < pool.sites(); ++i) {
     const bool bias = pool.kind(i) == adapter::site_kind::bias;
@@ -41,11 +41,10 @@ template <factor_source P>
     for (const auto& [slot, weight] : weights) {
       const std::size_t its = weight == 0 ? 0 : pool.rank(slot, i);
       if (its != 0 && rank != 0 && its != rank && !bias) {
-        return error{
-            errc::bad_shape,
-            std::string(policy) + " takes adapters of equal rank: " + std::string(pool.module(i)) +
-                " has rank " + std::to_string(rank) + " in adapter " + std::to_string(first) +
-                ", " + std::to_string(its) + " in adapter " + std::to_string(slot)};
+        return error{errc::bad_shape, std::string(policy) + " takes adapters of equal rank: " +
+                                          std::string(pool.module(i)) + " has rank " +
+                                          std::to_string(rank) + " in " + who(pool, first) + ", " +
+                                          std::to_string(its) + " in " + who(pool, slot)};
       }
       if (its != 0 && rank == 0) {
         rank = its;
@@ -63,7 +62,7 @@ template <factor_source P>
 [[nodiscard]] result<void> check_peft_target(
     const P& pool, std::span<const weighted_slot> weights, std::string_view policy,
     const adapter::lora_adapter<typename P::element_type>& out) {
-  CRAYON_CHECK(check_weights(pool.size(), weights));
+  CRAYON_CHECK(check_weights(pool, weights));
   bool fits = out.size() == pool.sites();
   for (std::size_t i = 0; fits && i < pool.sites(); ++i) {
     const adapter::site_shape& shape = out.shape(i);

@@ -26,6 +26,7 @@ namespace crayon::blend {
 struct align_options {
   std::size_t rounds = 100;  ///< over all adapters, at most
   double tolerance = 1e-10;  ///< ends when a round lowers the spread by less than this share
+  std::span<const std::string> names = {};  ///< of the adapters, for errors
 };
 
 /// What an alignment did.
@@ -150,11 +151,15 @@ template <element E, class X = serial_executor>
   namespace detail = procrustes_detail;
   if (adapters.empty()) return error{errc::bad_value, "an alignment of no adapters"};
   auto shapes = adapters[0].shapes();
+  const auto name_of = [&](std::size_t k) {
+    return k < options.names.size() ? options.names[k] : "adapter " + std::to_string(k);
+  };
   for (std::size_t k = 1; k < adapters.size(); ++k) {
-    const std::string who = "adapter " + std::to_string(k);
+    const std::string who = name_of(k);
     if (adapters[k].size() != shapes.size()) {
       return error{errc::bad_shape, who + " has " + std::to_string(adapters[k].size()) +
-                                        " sites, adapter 0 has " + std::to_string(shapes.size())};
+                                        " sites, " + name_of(0) + " has " +
+                                        std::to_string(shapes.size())};
     }
     for (const auto& s : shapes) {
       const auto at = adapters[k].find(s.module);
@@ -163,7 +168,7 @@ template <element E, class X = serial_executor>
       other.scale = s.scale;
       if (other == s) continue;
       return error{errc::bad_shape, who + " has " + adapter::describe(adapters[k].shape(*at)) +
-                                        ", adapter 0 has " + adapter::describe(s)};
+                                        ", " + name_of(0) + " has " + adapter::describe(s)};
     }
   }
   for (auto& s : shapes) s.scale = 1;

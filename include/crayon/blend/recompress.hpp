@@ -89,7 +89,7 @@ struct recompress {
       const P& pool, std::span<const weighted_slot> weights, const recompress_options& options = {},
       X&& threads = X{}) {
     using E = typename P::element_type;
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     if (options.rank != 0 && options.error != 0) {
       return error{errc::bad_value, "both a rank, " + std::to_string(options.rank) +
                                         ", and an error target, " + std::to_string(options.error)};
@@ -134,7 +134,7 @@ struct recompress {
                                                adapter::lora_adapter<typename P::element_type>& out,
                                                workspace<typename P::element_type>& work,
                                                X&& threads = X{}) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     CRAYON_CHECK(adapter::check_cores(pool, cores));
     for (std::size_t i = 0; i < std::max(pool.sites(), out.size()); ++i) {
       const bool fits = out.size() == pool.sites() && out.module(i) == pool.module(i) &&
@@ -157,7 +157,7 @@ struct recompress {
   [[nodiscard]] static result<std::vector<site_spectrum>> spectra(
       const P& pool, std::span<const weighted_slot> weights,
       std::span<const adapter::site_cores> cores, X&& threads = X{}) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     CRAYON_CHECK(adapter::check_cores(pool, cores));
     workspace<typename P::element_type> work;
     return spectra_of(pool, weights, cores, {}, work, threads);

@@ -155,10 +155,10 @@ void merge_unweighted_majority(matrix_view<const T> rows, const T* weights, majo
 ///   out[j] = (sum of the v_i that agree) * (sum of all |weights|) / (sum of their |weights|).
 /// Where all agree that is the weighted sum; with equal weights it is the mean of those that agree
 /// times the sum of the weights, the lambda of Yadav et al. 2023. It negates exactly with the
-/// weights: a sum of zero elects nobody.
+/// weights: a sum of magnitude at most `none`, what rounding leaves of a zero, elects nobody.
 template <std::floating_point T>
 void merge_weighted_majority(matrix_view<const T> rows, const T* weights, majority_sign elect,
-                             T* out) noexcept {
+                             T* out, T none = 0) noexcept {
   T all = 0;
   for (std::size_t i = 0; i < rows.rows; ++i) all += std::abs(weights[i]);
   for (std::size_t j = 0; j < rows.cols; ++j) {
@@ -168,6 +168,7 @@ void merge_weighted_majority(matrix_view<const T> rows, const T* weights, majori
       sum += value;
       votes += T((value > 0) - (value < 0));
     }
+    if (std::abs(sum) <= none) sum = 0;
     const T sign = elect == majority_sign::frequency && votes != 0 ? votes : sum;
     T merged = 0, agreeing = 0;
     for (std::size_t i = 0; i < rows.rows; ++i) {

@@ -86,7 +86,7 @@ struct sparse {
   [[nodiscard]] static result<adapter::lora_adapter<typename P::element_type>> blend(
       const P& pool, std::span<const weighted_slot> weights, const sparse_options& options = {},
       X&& threads = X{}) {
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     adapter::lora_adapter<typename P::element_type> out(shapes(pool, weights, options.rank));
     CRAYON_CHECK(blend_into(pool, weights, out, options, threads));
     return out;
@@ -100,7 +100,7 @@ struct sparse {
                                                const sparse_options& options = {},
                                                X&& threads = X{}) {
     CRAYON_CHECK(check_options(options));
-    CRAYON_CHECK(check_weights(pool.size(), weights));
+    CRAYON_CHECK(check_weights(pool, weights));
     if (!options.cores.empty()) CRAYON_CHECK(adapter::check_cores(pool, options.cores));
     const auto needed = shapes(pool, weights, options.rank);
     for (std::size_t i = 0; i < needed.size() || out.size() != needed.size(); ++i) {
@@ -228,6 +228,7 @@ struct sparse {
                     std::span<const std::size_t> slots, std::span<const float> given, T* out) {
     const std::vector<T> weights(given.begin(), given.end());
     const bool alone = rows.rows == 1;
+    T none = 0;  // what a vote may be off by
     for (std::size_t i = 0; i < rows.rows; ++i) {
       const std::span row(rows.row(i), rows.cols);
       T largest = 0;
@@ -235,6 +236,7 @@ struct sparse {
       for (T& value : row) {
         if (std::abs(value) < static_cast<T>(rounding) * largest) value = 0;
       }
+      none += static_cast<T>(rounding) * largest * std::abs(weights[i]);
       if (alone) break;
       if constexpr (drops(Rule)) {
         drop_and_rescale(row, options.density, drop_stream(options.seed, slots[i], module, 'c'));
@@ -243,7 +245,7 @@ struct sparse {
       }
     }
     if (elects(Rule) && !alone) {
-      merge_weighted_majority(matrix_view<const T>(rows), weights.data(), options.elect, out);
+      merge_weighted_majority(matrix_view<const T>(rows), weights.data(), options.elect, out, none);
     } else {
       sum_rows(matrix_view<const T>(rows), weights.data(), out);
     }
