@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -45,26 +44,17 @@ struct ingredients {
   std::vector<float> weights;
   adapter::peft_info info;
   adapter::pool_cores cores;  ///< of all adapters, if the pool's file has them
+  std::string made_for;       ///< the policy that the pool's file records
 };
 
-/// The R factors that the file has, copied.
-result<adapter::pool_cores> kept_cores(const std::string& path) {
-  CRAYON_TRY(const auto file, adapter::pool_contents::open(path));
-  if (file.cores().empty()) return adapter::pool_cores();
-  std::vector<std::size_t> columns;
-  for (const auto& site : file.shapes()) columns.push_back(file.size() * site.rank);
-  adapter::pool_cores cores(columns);
-  for (std::size_t i = 0; i < columns.size(); ++i) {
-    CRAYON_CHECK(file.check(i));
-    const auto a = file.cores()[2 * i], b = file.cores()[2 * i + 1];
-    std::memcpy(cores.r_a(i).data, a.data(), a.size());
-    std::memcpy(cores.r_b(i).data, b.data(), b.size());
-  }
-  return cores;
+/// The name of an exact blend in this program.
+std::string as_command(const std::string& policy) {
+  return policy == "activations" || policy == "merge" ? "concat" : policy;
 }
 
 result<ingredients> from_pool(const blend_options& o) {
-  CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
+  CRAYON_TRY(const auto file, adapter::pool_contents::open(o.pool));
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(file));
   if (o.weights.size() != pool.size()) {
     return error{errc::bad_shape, "--weights has " + std::to_string(o.weights.size()) +
                                       " numbers, " + o.pool + " has " +
@@ -73,9 +63,11 @@ result<ingredients> from_pool(const blend_options& o) {
   ingredients from;
   from.info.base_model = pool.info().base_model;
   from.info.base_hash = pool.info().base_hash;
+  from.info.stored = file.type();
   from.weights = o.weights;
   from.names = pool.info().names;
-  CRAYON_TRY(from.cores, kept_cores(o.pool));
+  from.made_for = as_command(pool.info().blend);
+  CRAYON_TRY(from.cores, adapter::load_cores(file));
   for (std::size_t k = 0; k < pool.size(); ++k) from.adapters.push_back(pool.extract(k));
   return from;
 }
@@ -97,17 +89,33 @@ result<ingredients> from_directories(const blend_options& o) {
   return from;
 }
 
-result<adapter::pool<float>> pool_of(const adapter_list& adapters,
-                                     const std::vector<std::string>& names) {
+/// Those of a weight other than zero (if none has, the first) as a pool, and their weights.
+struct weighed_pool {
+  adapter::pool<float> pool;
+  std::vector<weighted_slot> mix;
+};
+result<weighed_pool> pool_of(const ingredients& from) {
+  adapter_list adapters;
   adapter::pool_info info;
-  info.names = names;
-  return adapter::pool<float>::build(adapters, matrix_view<const float>{}, info);
+  weighed_pool made;
+  for (std::size_t k = 0; k < from.adapters.size(); ++k) {
+    if (from.weights[k] == 0) continue;
+    made.mix.push_back({adapters.size(), from.weights[k]});
+    adapters.push_back(from.adapters[k]);
+    info.names.push_back(from.names[k]);
+  }
+  if (adapters.empty()) {
+    made.mix.push_back({0, 0.0F});
+    adapters.push_back(from.adapters[0]);
+  }
+  CRAYON_TRY(made.pool, adapter::pool<float>::build(adapters, matrix_view<const float>{}, info));
+  return made;
 }
 
 using slots = std::span<const weighted_slot>;
 
 /// Every policy that makes one adapter, by its name.
-blended run_policy(const blend_options& o, const ingredients& from,
+blended run_policy(const blend_options& o, const std::string& name, const ingredients& from,
                    const adapter::adapter_set<float>& set, slots mix, thread_pool& threads) {
   blend::sparse_options sparse;
   sparse.density = o.density;
@@ -115,7 +123,7 @@ blended run_policy(const blend_options& o, const ingredients& from,
   sparse.seed = o.seed;
   sparse.rank = o.rank;
   sparse.cores = from.cores;
-  const auto is = [&](auto policy) { return o.policy == decltype(policy)::name(); };
+  const auto is = [&](auto policy) { return name == decltype(policy)::name(); };
   const auto sparsely = [&](auto policy) {
     return decltype(policy)::blend(set, mix, sparse, threads);
   };
@@ -131,11 +139,11 @@ blended run_policy(const blend_options& o, const ingredients& from,
     return blend::peft_linear<backend>::blend(set, mix, threads);
   }
   if (is(blend::linear<backend>{})) {
-    CRAYON_TRY(const auto pool, pool_of(from.adapters, from.names));
-    return blend::linear<backend>::blend(pool, mix, threads);
+    CRAYON_TRY(const auto weighed, pool_of(from));
+    return blend::linear<backend>::blend(weighed.pool, weighed.mix, threads);
   }
   using blend::sparse_rule;
-  if (o.policy.starts_with("peft_")) {
+  if (name.starts_with("peft_")) {
     if (is(blend::peft_sparse<sparse_rule::ties>{})) {
       return sparsely(blend::peft_sparse<sparse_rule::ties>{});
     }
@@ -154,9 +162,9 @@ blended run_policy(const blend_options& o, const ingredients& from,
     if (is(blend::magnitude_prune<D, backend>{})) {
       return sparsely(blend::magnitude_prune<D, backend>{});
     }
-    return error{errc::not_found, "no policy " + o.policy};
+    return error{errc::not_found, "no policy " + name};
   };
-  if (o.policy.starts_with("knots_")) {
+  if (name.starts_with("knots_")) {
     return in_domain(std::integral_constant<domain, domain::aligned>{});
   }
   return in_domain(std::integral_constant<domain, domain::core>{});
@@ -193,24 +201,37 @@ void print_report(const blend::error_report& errors, json& report) {
 }
 
 /// The relative error of `linear`; nothing where it cannot blend these.
-std::optional<double> linear_error(const adapter_list& adapters, slots mix, thread_pool& threads) {
-  const auto pool = pool_of(adapters, {});
-  if (!pool) return std::nullopt;
-  const auto made = blend::linear<backend>::blend(*pool, mix, threads);
+std::optional<double> linear_error(const ingredients& from, thread_pool& threads) {
+  const auto weighed = pool_of(from);
+  if (!weighed) return std::nullopt;
+  const auto made = blend::linear<backend>::blend(weighed->pool, weighed->mix, threads);
   if (!made) return std::nullopt;
-  const auto errors = blend::report_error(*pool, mix, *made, threads);
+  const auto errors = blend::report_error(weighed->pool, weighed->mix, *made, threads);
   if (!errors) return std::nullopt;
   return errors->total().relative();
 }
 
-/// Replaces the adapters by themselves in one gauge, and tells what that does to `linear`.
-result<void> align(ingredients& from, slots mix, thread_pool& threads, json& report) {
-  const std::span<const adapter::lora_adapter<float>> all(from.adapters);
-  CRAYON_TRY(auto aligned, blend::align(all, {}, threads));
-  const auto before = linear_error(from.adapters, mix, threads);
-  const auto after = linear_error(aligned.adapters, mix, threads);
-  from.adapters = std::move(aligned.adapters);
+/// Replaces the adapters that take part by themselves in one gauge, and tells what that does to
+/// `linear`.
+result<void> align(ingredients& from, thread_pool& threads, json& report) {
+  adapter_list active;
+  std::vector<std::string> names;
+  for (std::size_t k = 0; k < from.adapters.size(); ++k) {
+    if (from.weights[k] == 0) continue;
+    active.push_back(from.adapters[k]);
+    names.push_back(from.names[k]);
+  }
+  if (active.empty()) return {};
+  blend::align_options options;
+  options.names = names;
+  CRAYON_TRY(auto aligned,
+             blend::align(std::span<const adapter::lora_adapter<float>>(active), options, threads));
+  const auto before = linear_error(from, threads);
+  for (std::size_t k = 0, next = 0; k < from.adapters.size(); ++k) {
+    if (from.weights[k] != 0) from.adapters[k] = std::move(aligned.adapters[next++]);
+  }
   from.cores = {};
+  const auto after = linear_error(from, threads);
   std::printf("aligned: spread of the factors %.3g -> %.3g", aligned.spread_before,
               aligned.spread_after);
   if (after) {
@@ -225,18 +246,57 @@ result<void> align(ingredients& from, slots mix, thread_pool& threads, json& rep
   return {};
 }
 
+/// --policy, or what the pool was made for; another one is named on stderr and in the report.
+result<std::string> policy_of(const blend_options& o, const ingredients& from, json& report) {
+  if (!from.made_for.empty()) report["pool_policy"] = from.made_for;
+  if (o.policy.empty()) {
+    const std::string policy = from.made_for.empty() ? "concat" : from.made_for;
+    if (const std::string unused = unused_option(policy, o.given); !unused.empty()) {
+      return error{errc::bad_value, o.pool + ": made for the policy " + policy +
+                                        ", which does not use " + unused +
+                                        "; --policy names another"};
+    }
+    return policy;
+  }
+  if (!from.made_for.empty() && o.policy != from.made_for) {
+    std::fprintf(stderr, "crayon: %s was made for the policy %s, --policy %s is used instead\n",
+                 o.pool.c_str(), from.made_for.c_str(), o.policy.c_str());
+  }
+  return o.policy;
+}
+
 }  // namespace
+
+std::string unused_option(const std::string& policy, const std::vector<std::string>& given) {
+  const bool factors = policy.starts_with("peft_");
+  const auto has = [&](const char* part) { return policy.find(part) != std::string::npos; };
+  const bool sparse = has("ties") || has("dare") || has("prune");
+  for (const auto& option : given) {
+    const bool used =
+        policy.empty() ||
+        (option == "--rank" && (policy == "recompress" || (sparse && !factors))) ||
+        (option == "--error" && policy == "recompress") || (option == "--density" && sparse) ||
+        (option == "--frequency-sign" && has("ties")) || (option == "--seed" && has("dare"));
+    if (!used) return option;
+  }
+  return {};
+}
 
 result<void> run(const blend_options& o, json& report) {
   CRAYON_TRY(ingredients from, o.pool.empty() ? from_directories(o) : from_pool(o));
+  CRAYON_TRY(const std::string policy, policy_of(o, from, report));
   const auto mix = blend::slots_of(from.weights);
   thread_pool threads;
-  if (o.align) CRAYON_CHECK(align(from, mix, threads, report));
+  if (o.align) CRAYON_CHECK(align(from, threads, report));
   CRAYON_TRY(const auto set, adapter::adapter_set<float>::build(from.adapters, from.names));
   const stopwatch watch;
-  CRAYON_TRY(const auto made, run_policy(o, from, set, mix, threads));
+  CRAYON_TRY(const auto made, run_policy(o, policy, from, set, mix, threads));
   const double seconds = watch.seconds();
-  CRAYON_CHECK(adapter::save_peft(o.out, made, from.info));
+  const dtype type = o.type == "f32"    ? dtype::f32
+                     : o.type == "bf16" ? dtype::bf16
+                     : o.type == "f16"  ? dtype::f16
+                                        : from.info.stored;
+  CRAYON_CHECK(adapter::save_peft(o.out, made, from.info, type));
 
   std::size_t least = made.shape(0).rank, most = least;
   for (const auto& s : made.shapes()) {
@@ -246,10 +306,11 @@ result<void> run(const blend_options& o, json& report) {
   const std::string ranks =
       least == most ? std::to_string(least) : std::to_string(least) + " to " + std::to_string(most);
   std::printf("%s: %zu adapters, %s, %zu sites of rank %s, %zu parameters\n", o.out.c_str(),
-              from.adapters.size(), o.policy.c_str(), made.size(), ranks.c_str(),
+              from.adapters.size(), policy.c_str(), made.size(), ranks.c_str(),
               made.bytes() / sizeof(float));
   report["out"] = o.out;
-  report["policy"] = o.policy;
+  report["policy"] = policy;
+  report["dtype"] = name(type);
   report["adapters"] = from.adapters.size();
   report["sites"] = made.size();
   report["least_rank"] = least;

@@ -144,36 +144,50 @@ void add_blend(CLI::App& parent, selection& chosen) {
                        ->expected(1)
                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
                        ->excludes(pool);
-  c.add_option(
-       "--policy", o->policy,
-       "concat: the exact sum, ranks add up; recompress: the best of a rank; linear: factor "
-       "by factor; ties, dare, dare_ties, magnitude_prune: sparse, of the best of a rank; "
-       "knots_...: the same in aligned bases; peft_...: as PEFT does it")
-      ->check(CLI::IsMember({"concat", "recompress", "linear", "ties", "dare", "dare_ties",
-                             "magnitude_prune", "knots_ties", "knots_dare", "knots_dare_ties",
-                             "knots_magnitude_prune", "peft_linear", "peft_ties",
-                             "peft_dare_linear", "peft_dare_ties", "peft_magnitude_prune"}))
-      ->capture_default_str();
+  auto* policy =
+      c.add_option(
+           "--policy", o->policy,
+           "(default: what the pool was made for, else concat) concat: the exact sum, ranks add "
+           "up; recompress: the best of a rank; linear: factor "
+           "by factor; ties, dare, dare_ties, magnitude_prune: sparse, of the best of a rank; "
+           "knots_...: the same in aligned bases; peft_...: as PEFT does it")
+          ->check(CLI::IsMember({"concat", "recompress", "linear", "ties", "dare", "dare_ties",
+                                 "magnitude_prune", "knots_ties", "knots_dare", "knots_dare_ties",
+                                 "knots_magnitude_prune", "peft_linear", "peft_ties",
+                                 "peft_dare_linear", "peft_dare_ties", "peft_magnitude_prune"}));
   auto* rank = c.add_option("--rank", o->rank,
                             "Of the result, where the policy chooses it (default: the largest)")
                    ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
-  c.add_option("--error", o->error,
-               "recompress: the smallest ranks with this relative error over all sites")
-      ->check(finite_number(true))
-      ->excludes(rank);
-  c.add_option("--density", o->density, "Share of the values that sparse policies keep")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  c.add_flag("--frequency-sign", o->frequency_sign,
-             "Sparse policies elect the sign that most adapters have, not that of the sum");
-  c.add_option("--seed", o->seed, "Of what dare drops")->capture_default_str();
+  auto* error =
+      c.add_option("--error", o->error,
+                   "recompress: the smallest ranks with this relative error over all sites")
+          ->check(finite_number(true))
+          ->excludes(rank);
+  auto* density =
+      c.add_option("--density", o->density, "Share of the values that sparse policies keep")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str();
+  auto* sign =
+      c.add_flag("--frequency-sign", o->frequency_sign,
+                 "ties, dare_ties: elect the sign that most adapters have, not that of the sum");
+  auto* seed = c.add_option("--seed", o->seed, "Of what dare drops")->capture_default_str();
   c.add_flag("--align", o->align,
              "First bring the adapters into one gauge (equal ranks; for linear and peft_linear)");
   c.add_flag("--report", o->report, "Print the error against the exact sum, site by site");
+  c.add_option("--dtype", o->type,
+               "Of the factors that are written (default: that of all adapters, else f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   c.add_option("--out,-o", o->out, "PEFT directory to write")->type_name("DIR")->required();
-  c.callback([&chosen, o, pool, adapters] {
+  c.callback([&chosen, o, pool, adapters, policy, rank, error, density, sign, seed] {
     if (pool->count() + adapters->count() == 0) {
       throw CLI::RequiredError("--pool or --adapter");
+    }
+    for (const auto* option : {rank, error, density, sign, seed}) {
+      if (option->count() != 0) o->given.push_back(option->get_name());
+    }
+    if (policy->count() == 0 && pool->count() == 0) o->policy = "concat";
+    if (const std::string unused = unused_option(o->policy, o->given); !unused.empty()) {
+      throw CLI::ValidationError(unused + " is not used by the policy " + o->policy);
     }
     chosen.run = [o](json& report) { return run(*o, report); };
   });

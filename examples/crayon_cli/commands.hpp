@@ -48,7 +48,7 @@ struct blend_options {
   std::string pool;
   std::vector<float> weights;
   std::vector<std::string> adapters;
-  std::string policy = "concat";
+  std::string policy;           ///< empty: the pool's own, else concat
   std::size_t rank = 0;         ///< 0: the largest of those blended
   double error = 0;             ///< 0: no target
   double density = 0.5;         ///< of the sparse policies
@@ -56,8 +56,13 @@ struct blend_options {
   std::uint64_t seed = 0;       ///< of dare
   bool align = false;
   bool report = false;
+  std::string type;                ///< of the factors on disk; empty: the sources', or f32
+  std::vector<std::string> given;  ///< those of --rank ... --seed that are on the command line
   std::string out;
 };
+/// The first of these options that the policy does not use; empty: it uses all.
+[[nodiscard]] std::string unused_option(const std::string& policy,
+                                        const std::vector<std::string>& given);
 
 struct pool_options {
   model_options model;

@@ -120,3 +120,130 @@ TEST_CASE("blend takes the R factors that a pool keeps, and gives the same", "[b
   CHECK_FALSE(
       blended_from_pool("--policy recompress --align").second);  // they are of another gauge
 }
+
+TEST_CASE("an option that the policy does not use is wrong usage", "[blend]") {
+  const workplace w;
+  make_adapters(w);
+  const std::pair<const char*, const char*> unused[] = {
+      {"concat", "--rank 3"},          {"linear", "--rank 3"},
+      {"peft_ties", "--rank 3"},       {"ties", "--error 0.1"},
+      {"recompress", "--density 0.5"}, {"dare", "--frequency-sign"},
+      {"magnitude_prune", "--seed 3"}, {"peft_linear", "--density 0.5"},
+      {"knots_ties", "--seed 0"}};
+  for (const auto& [policy, option] : unused) {
+    const auto done = w.run(std::string("blend --adapter a --adapter b --out o --policy ") +
+                            policy + " " + option);
+    INFO(policy << " " << option);
+    CHECK(done.status == 2);
+    const std::string text(option), flag = text.substr(0, text.find(' '));
+    CHECK(done.err.find(flag + " is not used by the policy " + policy) != std::string::npos);
+  }
+  CHECK(w.run("blend --adapter a --adapter b --out o --rank 3").status == 2);  // concat
+  for (const char* used : {"ties --rank 3 --density 0.4 --frequency-sign",
+                           "knots_dare_ties --rank 3 --density 0.4 --frequency-sign --seed 4",
+                           "peft_dare_ties --density 0.4 --frequency-sign --seed 4"}) {
+    CHECK(w.run(std::string("blend --adapter a --adapter b --out o --policy ") + used).status == 0);
+  }
+}
+
+TEST_CASE("a pool is blended as it was made for, unless another policy is named", "[blend]") {
+  const workplace w;
+  const std::vector adapters{random_adapter(tiny_config(), 5), random_adapter(tiny_config(), 6)};
+  const auto save = [&](const std::string& policy) {
+    adapter::pool_info info;
+    info.blend = policy;
+    const auto pool = adapter::pool<float>::build(adapters, matrix_view<const float>{}, info);
+    REQUIRE(pool);
+    REQUIRE(adapter::save_pool((w / "p").string(), *pool));
+  };
+  const std::string run = "blend --pool p --weights 0.6,0.4 --out out --json r.json ";
+  const auto report = [&] { return json::parse(read(w / "r.json")); };
+  save("linear");
+  auto done = w.run(run);
+  REQUIRE(done.status == 0);
+  CHECK(done.err.empty());
+  CHECK(report()["policy"] == "linear");
+  CHECK(report()["least_rank"] == 2);
+  done = w.run(run + "--policy concat");
+  REQUIRE(done.status == 0);
+  CHECK(done.err == "crayon: p was made for the policy linear, --policy concat is used instead\n");
+  CHECK(report()["policy"] == "concat");
+  CHECK(report()["pool_policy"] == "linear");
+  done = w.run(run + "--rank 3");
+  CHECK(done.status == 1);
+  CHECK(done.err ==
+        "crayon: p: made for the policy linear, which does not use --rank; --policy names "
+        "another\n");
+  save("activations");  // the exact sum too
+  done = w.run(run);
+  REQUIRE(done.status == 0);
+  CHECK(report()["policy"] == "concat");
+  CHECK(w.run(run + "--policy concat").err.empty());
+  save("largest");
+  done = w.run(run);
+  CHECK(done.status == 1);
+  CHECK(done.err.find("largest") != std::string::npos);
+  CHECK(w.run(run + "--policy concat").status == 0);
+}
+
+TEST_CASE("what blend refuses names the directories", "[blend]") {
+  const workplace w;
+  make_adapters(w);
+  rng random(9);
+  constexpr std::array sites{model::projection::q, model::projection::down};
+  REQUIRE(adapter::save_peft(
+      (w / "other").string(),
+      train::initial_adapter(train::lora_shapes(tiny_config(), 3, 6, sites), random), {}));
+  const std::pair<const char*, std::vector<const char*>> refused[] = {
+      {"--adapter a:0.5 --adapter b:-0.5 --policy linear", {"weight of b is -0.5"}},
+      {"--adapter a --adapter other --policy peft_linear", {"in a", "in other"}},
+      {"--adapter a --adapter other --policy linear", {"other", "rank"}},
+      {"--adapter a --adapter other --align --policy linear", {"other has", "a has"}}};
+  for (const auto& [options, parts] : refused) {
+    const auto done = w.run(std::string("blend --out o ") + options);
+    INFO(options << ": " << done.err);
+    CHECK(done.status == 1);
+    for (const char* part : parts) CHECK(done.err.find(part) != std::string::npos);
+    CHECK(done.err.find("adapter 0") == std::string::npos);
+    CHECK(done.err.find("adapter 1") == std::string::npos);
+  }
+  // Weight zero: neither its rank nor its gauge matters.
+  for (const char* more : {"", " --align"}) {
+    CHECK(w.run(std::string("blend --out o --adapter a:0.5 --adapter other:0 --adapter b:0.5 "
+                            "--policy linear") +
+                more)
+              .status == 0);
+  }
+}
+
+TEST_CASE("blend writes the type of its sources, or the one it is told", "[blend]") {
+  const workplace w;
+  make_adapters(w);
+  const auto save = [&](const char* name, dtype type) {
+    REQUIRE(adapter::save_peft((w / name).string(), random_adapter(tiny_config(), 7), {}, type));
+  };
+  save("half", dtype::f16);
+  save("half2", dtype::f16);
+  save("brain", dtype::bf16);
+  const auto type_of = [&](const std::string& options) {
+    const auto done = w.run("blend --out out --json r.json " + options);
+    INFO(done.err);
+    REQUIRE(done.status == 0);
+    const auto loaded = adapter::load_peft<float>((w / "out").string());
+    REQUIRE(loaded);
+    CHECK(json::parse(read(w / "r.json"))["dtype"] == name(loaded->info.stored));
+    return loaded->info.stored;
+  };
+  CHECK(type_of("--adapter half:0.5 --adapter half2:0.5") == dtype::f16);
+  CHECK(type_of("--adapter half:0.5 --adapter brain:0.5") == dtype::f32);
+  CHECK(type_of("--adapter half:0.5 --adapter a:0.5") == dtype::f32);
+  CHECK(type_of("--adapter a:0.5 --adapter b:0.5 --dtype bf16") == dtype::bf16);
+  CHECK(type_of("--adapter half:0.5 --adapter half2:0.5 --dtype f32") == dtype::f32);
+  const auto pool = adapter::pool<bf16>::build(
+      std::vector(2, adapter::lora_adapter<bf16>({{"model.layers.0.self_attn.q_proj", 4, 4, 2}})),
+      {}, {});
+  REQUIRE(pool);
+  REQUIRE(adapter::save_pool((w / "p").string(), *pool));
+  CHECK(type_of("--pool p --weights 1,1") == dtype::bf16);
+  CHECK(w.run("blend --out out --adapter half --dtype f64").status == 2);
+}
