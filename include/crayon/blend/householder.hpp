@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 
@@ -28,8 +29,14 @@ struct float_kernels {
 struct double_loops {
   using real = double;
   static real dot(const real* x, const real* y, std::size_t n) noexcept {
+    std::array<real, 8> part{};  // compilers make vectors of these
+    std::size_t j = 0;
+    for (; j + part.size() <= n; j += part.size()) {
+      for (std::size_t l = 0; l < part.size(); ++l) part[l] += x[j + l] * y[j + l];
+    }
     real sum = 0;
-    for (std::size_t j = 0; j < n; ++j) sum += x[j] * y[j];
+    for (; j < n; ++j) sum += x[j] * y[j];
+    for (const real p : part) sum += p;
     return sum;
   }
   static void gemv(matrix_view<const real> w, const real* x, real* y) noexcept {

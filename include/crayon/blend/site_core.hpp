@@ -157,14 +157,21 @@ class site_core {
     const std::size_t stride = exact_.stride(n_);
     in_double_.assign(n_ * stride, 0);
     const double scale = std::ldexp(1.0, -exponent_);
-    for (std::size_t r = 0; r < n_; ++r) {
-      for (std::size_t c = 0; c < n_; ++c) {
-        double sum = 0;
-        for (std::size_t j = 0; j < columns_; ++j) {
-          sum += double{r_b_[r * columns_ + j]} * double{d_[j]} * double{r_a_[c * columns_ + j]};
-        }
-        in_double_[r * stride + c] = sum * scale;
+    transposed_.resize(columns_ * stride);
+    for (std::size_t c = 0; c < n_; ++c) {
+      for (std::size_t j = 0; j < columns_; ++j) {
+        transposed_[j * stride + c] = double{r_a_[c * columns_ + j]};
       }
+    }
+    for (std::size_t r = 0; r < n_; ++r) {
+      double* const row = in_double_.data() + r * stride;
+      for (std::size_t j = 0; j < columns_; ++j) {
+        const double left = double{r_b_[r * columns_ + j]} * double{d_[j]};
+        if (left == 0) continue;  // R is upper triangular
+        const double* const from = transposed_.data() + j * stride;
+        for (std::size_t c = 0; c < n_; ++c) row[c] += left * from[c];
+      }
+      for (std::size_t c = 0; c < n_; ++c) row[c] *= scale;
     }
   }
 
@@ -212,7 +219,7 @@ class site_core {
   int exponent_ = 0;  // K = 2^exponent k_
   aligned_vector<float> r_a_, r_b_, scaled_, d_, k_, work_, v_, u_, row_, column_;
   std::vector<double> sigma_;
-  aligned_vector<double> in_double_;
+  aligned_vector<double> in_double_, transposed_;
   bidiagonal<float_kernels<B>> quick_;
   bidiagonal<double_loops> exact_;
 };
