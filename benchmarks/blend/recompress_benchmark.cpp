@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The best blend of rank 8 of 8 adapters of rank 8 on all seven projections of the 16 layers of
+// The best blend of 8 adapters of rank 8 or 16 on all seven projections of the 16 layers of
 // Llama 3.2 1B, bf16, with the R factors kept: taking turns with the linear blend of the same pool;
 // the small core by itself, and what the R factors cost once.
 #include <crayon/blend/recompress.hpp>
@@ -22,26 +22,27 @@ namespace {
 using namespace crayon_benchmark;
 using best = simd::highway_dynamic;
 
-constexpr std::size_t adapters_in_pool = 8, rank_of_each = 8;
+/// 8 adapters of a rank, and their R factors.
+struct llama_pool {
+  adapter::pool<bf16> pool;
+  adapter::pool_cores cores;
 
-const adapter::pool<bf16>& llama_pool() {
-  static const auto made = pool_of<bf16>(sites_of(llama_1b, rank_of_each), adapters_in_pool);
-  return made;
-}
+  explicit llama_pool(std::size_t rank)
+      : pool(pool_of<bf16>(sites_of(llama_1b, rank), 8)), cores(*blend::compute_cores(pool)) {}
+};
 
-const adapter::pool_cores& llama_cores() {
-  static const adapter::pool_cores made = *blend::compute_cores(llama_pool());
-  return made;
+const llama_pool& pool_of_rank(std::size_t rank) {
+  static const llama_pool of_8(8), of_16(16);
+  return rank == 8 ? of_8 : of_16;
 }
 
 /// In turns, so that both meet the same machine; the time is recompress's, the counters say the
-/// medians of both and their ratio.
+/// medians of both and their ratio. range: rank of the adapters, of the result, threads.
 void beside_linear(benchmark::State& state) {
-  const auto& pool = llama_pool();
-  const auto& cores = llama_cores();
-  const auto slots = weights_of(adapters_in_pool);
-  const auto rank = static_cast<std::size_t>(state.range(0));
-  const auto thread_count = static_cast<std::size_t>(state.range(1));
+  const auto& [pool, cores] = pool_of_rank(static_cast<std::size_t>(state.range(0)));
+  const auto slots = weights_of(pool.size());
+  const auto rank = static_cast<std::size_t>(state.range(1));
+  const auto thread_count = static_cast<std::size_t>(state.range(2));
   adapter::lora_adapter<bf16> out(blend::recompress<best>::shapes(pool, slots, rank));
   adapter::lora_adapter<bf16> mean(pool.shapes());
   blend::recompress<best>::workspace<bf16> work;
@@ -63,41 +64,62 @@ void beside_linear(benchmark::State& state) {
   state.counters["ratio"] = median(ours) / median(linear);
 }
 
-/// K of one site and its leading triplets, without the pass over the factors.
+/// K of one site and its leading triplets, or (`All`) all its singular values, without the pass
+/// over the factors. range: adapters, rank of each.
+template <bool All>
 void core_of_site(benchmark::State& state) {
-  const auto& cores = llama_cores();
-  const auto weights = weights_of(adapters_in_pool);
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const auto rank = static_cast<std::size_t>(state.range(1));
+  const auto pool = pool_of<bf16>({{"q", 2048, 2048, rank, 2.0F}}, count);
+  const auto cores = *blend::compute_cores(pool);
   blend::site_core<best> core;
   std::vector<blend::site_core<best>::part> parts;
-  for (const auto& [slot, weight] : weights) {
-    parts.push_back({slot * rank_of_each, rank_of_each, 2 * weight});
+  for (const auto& [slot, weight] : weights_of(count)) {
+    parts.push_back({slot * rank, rank, 2 * weight});
   }
-  const std::size_t columns = adapters_in_pool * rank_of_each;
-  std::vector<float> m_b(rank_of_each * columns), m_a(rank_of_each * columns);
-  std::size_t i = 0;
+  const std::size_t columns = count * rank;
+  std::vector<float> m_b(rank * columns), m_a(rank * columns);
+  std::vector<double> sigma(columns);
   for (auto _ : state) {
-    if (!core.load(cores.sites()[i++ % cores.size()], parts)) state.SkipWithError("refused");
-    core.leading({m_b.data(), rank_of_each, columns}, {m_a.data(), rank_of_each, columns});
+    if (!core.load(cores.sites()[0], parts)) state.SkipWithError("refused");
+    if constexpr (All) {
+      core.singular_values(sigma);
+    } else {
+      core.leading({m_b.data(), rank, columns}, {m_a.data(), rank, columns});
+    }
     benchmark::DoNotOptimize(m_a.data());
+    benchmark::DoNotOptimize(sigma.data());
   }
   state.SetLabel(std::string(best::name()) + ", one site");
 }
 
 void r_factors(benchmark::State& state) {
-  const auto& pool = llama_pool();
+  const auto& pool = pool_of_rank(8).pool;
   thread_pool threads(static_cast<std::size_t>(state.range(0)));
   for (auto _ : state) benchmark::DoNotOptimize(blend::compute_cores(pool, threads));
   state.SetLabel("once per pool");
 }
 
 BENCHMARK(beside_linear)
-    ->Name("recompress/bf16/rank/threads")
-    ->Args({8, 1})
-    ->Args({8, 2})
-    ->Args({16, 1})
+    ->Name("recompress/bf16/rank of each/rank/threads")
+    ->Args({8, 8, 1})
+    ->Args({8, 8, 2})
+    ->Args({16, 16, 1})
+    ->Args({16, 16, 2})
+    ->Args({8, 16, 1})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(core_of_site)->Name("recompress/core")->Unit(benchmark::kMicrosecond);
+BENCHMARK(core_of_site<true>)
+    ->Name("recompress/all singular values/adapters/rank of each")
+    ->Args({8, 8})
+    ->Args({64, 8})
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(core_of_site<false>)
+    ->Name("recompress/core/adapters/rank of each")
+    ->Args({8, 8})
+    ->Args({8, 16})
+    ->Args({64, 8})
+    ->Unit(benchmark::kMicrosecond);
 BENCHMARK(r_factors)
     ->Name("recompress/R factors/threads")
     ->Arg(1)
