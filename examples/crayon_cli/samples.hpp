@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Text data as JSON lines: {"prompt": ..., "completion": ..., "task": ...}.
+// Text data as JSON lines: a file, or a folder of them.
 #pragma once
 
-#include <cstddef>
-#include <string>
-#include <vector>
-
-#include <crayon/core/result.hpp>
+#include <crayon/io/json_lines.hpp>
 
 namespace crayon::cli {
 
-struct sample {
-  std::string prompt;
-  std::string completion;
-  std::string task;  ///< empty where the line has none
-};
-
-/// Empty lines are skipped; a file without samples, or a line that is not such an object, is an
-/// error that names file and line.
-[[nodiscard]] result<std::vector<sample>> read_samples(const std::string& path);
+using io::read_samples;
+using sample = io::text_sample;
 
 }  // namespace crayon::cli

@@ -2,20 +2,21 @@
 // Text data as JSON lines: {"prompt": ..., "completion": ..., "task": ...}. Needs nlohmann_json.
 #pragma once
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
-#include <filesystem>
 #include <iterator>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <crayon/core/result.hpp>
 #include <crayon/io/file.hpp>
+#include <crayon/io/json.hpp>
 #include <crayon/io/text_sample.hpp>
 
 namespace crayon::io {
@@ -35,7 +36,7 @@ namespace crayon::io {
     const auto bad = [&](const std::string& what) {
       return error{errc::bad_format, path + ":" + std::to_string(number) + ": " + what};
     };
-    const auto object = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
+    const auto object = parse_json(line);
     if (!object.is_object()) return bad("not a JSON object");
     const auto field = [&](const char* name, bool required) -> result<std::string> {
       const auto at = object.find(name);
@@ -58,21 +59,24 @@ namespace crayon::io {
 /// The same, or all files *.jsonl of a folder in the order of their names; there a line without a
 /// task has its file's name, without .jsonl, as its task.
 [[nodiscard]] inline result<std::vector<text_sample>> read_samples(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code failed;
-  if (!fs::is_directory(path, failed)) return read_json_lines(path);
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(path, failed)) {
-    if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return read_json_lines(path);
+  constexpr std::string_view suffix = ".jsonl";
+  std::vector<std::string> names;
+  DIR* directory = ::opendir(path.c_str());
+  if (directory == nullptr) return file_error("read", path, errno);
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string_view name = entry->d_name;
+    if (name.size() > suffix.size() && name.ends_with(suffix)) names.emplace_back(name);
   }
-  if (failed) return file_error("read", path, failed.value());
-  if (files.empty()) return error{errc::not_found, path + ": no file *.jsonl"};
-  std::sort(files.begin(), files.end());
+  ::closedir(directory);
+  if (names.empty()) return error{errc::not_found, path + ": no file *.jsonl"};
+  std::sort(names.begin(), names.end());
   std::vector<text_sample> all;
-  for (const auto& file : files) {
-    CRAYON_TRY(auto samples, read_json_lines(file.string()));
+  for (const auto& name : names) {
+    CRAYON_TRY(auto samples, read_json_lines(path + "/" + name));
     for (auto& s : samples) {
-      if (s.task.empty()) s.task = file.stem().string();
+      if (s.task.empty()) s.task = name.substr(0, name.size() - suffix.size());
     }
     std::move(samples.begin(), samples.end(), std::back_inserter(all));
   }
