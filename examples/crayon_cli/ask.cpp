@@ -41,8 +41,9 @@ serve::openai_client client_of(const ask_options& o, const std::string& url, con
   server.model = o.server_model;
   if (const char* value = std::getenv(key)) server.api_key = value;
   server.deadline = std::chrono::milliseconds(o.deadline_ms);
-  return serve::openai_client(std::move(server),
-                              serve::reliable_transport({}, {.retries = o.retries}));
+  return serve::openai_client(
+      std::move(server), serve::reliable_transport(serve::circuit_breaker<serve::curl_transport>(),
+                                                   {.retries = o.retries}));
 }
 
 template <class Remote>
