@@ -73,7 +73,7 @@ TEMPLATE_TEST_CASE("a mapped pool has what the pool has, and blends to the same 
   rng random(61);
   const scratch dir;
   for (int repeat = 0; repeat < 12; ++repeat) {
-    const auto written = random_pool<TestType>(random, 1 + random.below(6));
+    const auto written = random_pool_of<TestType>(random, 1 + random.below(6));
     REQUIRE(save_pool(dir / "p", written, {random.below(3), {}}));
     const auto verify = repeat % 2 == 0 ? verification::at_open : verification::by_caller;
     const auto mapped = mapped_pool<TestType>::open(dir / "p", verify);

@@ -53,7 +53,7 @@ TEMPLATE_TEST_CASE("a pool comes back from its file bit by bit, and gives the sa
   rng random(31);
   const scratch dir;
   for (int repeat = 0; repeat < 15; ++repeat) {
-    const auto written = random_pool<TestType>(random, 1 + random.below(6));
+    const auto written = random_pool_of<TestType>(random, 1 + random.below(6));
     REQUIRE(save_pool(dir / "p", written));
     const auto read = load_pool<TestType>(dir / "p");
     REQUIRE(read);
@@ -73,7 +73,7 @@ TEMPLATE_TEST_CASE("a pool comes back from its file bit by bit, and gives the sa
 TEST_CASE("the factors in a pool file lie on cache lines") {
   rng random(32);
   const scratch dir;
-  REQUIRE(save_pool(dir / "p", random_pool<bf16>(random, 3)));
+  REQUIRE(save_pool(dir / "p", random_pool_of<bf16>(random, 3)));
   const auto file = io::safetensors::open(dir / "p");
   REQUIRE(file);
   // The file is mapped at the start of a page.
@@ -112,7 +112,7 @@ TEST_CASE("text that is not UTF-8 is replaced, and the file still fits its check
 TEST_CASE("a pool file that changed by accident is refused") {
   rng random(33);
   const scratch dir;
-  REQUIRE(save_pool(dir / "p", random_pool<float>(random, 2)));
+  REQUIRE(save_pool(dir / "p", random_pool_of<float>(random, 2)));
   const std::string good = get(dir / "p");
   CHECK(load_pool<bf16>(dir / "p").error().text ==
         (dir / "p") + ": factors are F32, asked for BF16");

@@ -59,7 +59,7 @@ crayon::adapter::pool<E> pool_of(const std::vector<crayon::adapter::lora_adapter
 }
 
 template <element E>
-crayon::adapter::pool<E> random_pool(crayon::rng& random, std::size_t count) {
+crayon::adapter::pool<E> random_pool_of(crayon::rng& random, std::size_t count) {
   const auto shapes = shapes_of_all_kinds(random);
   std::vector<crayon::adapter::lora_adapter<E>> adapters;
   for (std::size_t k = 0; k < count; ++k) adapters.push_back(random_adapter<E>(shapes, random));
