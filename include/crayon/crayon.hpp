@@ -33,6 +33,8 @@
 #include <crayon/router/always.hpp>
 #include <crayon/router/any_of.hpp>
 #include <crayon/router/confidence.hpp>
+#include <crayon/router/conformal_risk_control.hpp>
+#include <crayon/router/fixed_sequence.hpp>
 #include <crayon/router/rules.hpp>
 #include <crayon/router/scope.hpp>
 #include <crayon/router/signals.hpp>

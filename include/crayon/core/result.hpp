@@ -24,6 +24,7 @@ enum class errc {
   cancelled,       ///< the caller gave up
   untrusted,       ///< a server did not prove by its certificate that it is the one asked for
   unavailable,     ///< not asked: it failed too often lately
+  infeasible,      ///< understood, and nothing keeps it: a risk too small for so few queries
 };
 
 /// One error: what kind, and one line that names the file, the tensor and both values.

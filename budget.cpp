@@ -1,0 +1,1 @@
+#include <crayon/crayon.hpp>
