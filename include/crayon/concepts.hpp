@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include <crayon/core/element.hpp>
 #include <crayon/core/function_ref.hpp>
+#include <crayon/core/ranked_token.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/core/view.hpp>
 
@@ -35,6 +37,15 @@ struct signals {
   float mean_log_prob;    ///< nats per token of the answer so far
   float scope_distance;   ///< distance of the query to the customized task in index space
   std::size_t tokens;     ///< tokens of the answer so far: 0 right after prefill
+  float max_logit = std::numeric_limits<float>::quiet_NaN();  ///< of the best token, lowest so far
+  /// -log sum_j exp(logit_j), highest so far (Liu et al., Energy-based out-of-distribution
+  /// detection, 2020).
+  float energy = std::numeric_limits<float>::quiet_NaN();
+  /// Quantiles of the log-probabilities of the answer's tokens so far: a tenth and a half of them
+  /// lie below, to 2 percent.
+  float low_log_prob = std::numeric_limits<float>::quiet_NaN();
+  float median_log_prob = std::numeric_limits<float>::quiet_NaN();
+  std::size_t asked = 0;  ///< how often the router was asked about this query before
 };
 
 /// Who answers.
@@ -135,7 +146,7 @@ concept kernels_for = requires(float s, const float* x, float* y, E* e, const E*
 template <class B>
 concept kernel_backend = kernels_for<B, float> && kernels_for<B, bf16> && kernels_for<B, f16> &&
     requires(float s, const float* x, float* y, std::size_t n, matrix_view<const float> u,
-             matrix_view<float> m) {
+             matrix_view<float> m, std::span<ranked_token> likeliest) {
   { B::name() } -> std::convertible_to<std::string_view>;  // "highway_static/AVX3"
   B::ger(s, x, x, m);           // M += s x y^T; x has M.rows, y has M.cols
   B::gemm_tn(u, u, m, bool{});  // M (+)= U^T V; U (k,m), V (k,n), M (m,n)
@@ -143,6 +154,8 @@ concept kernel_backend = kernels_for<B, float> && kernels_for<B, bf16> && kernel
   B::rms_norm(x, x, s, y, n);   // y = x / sqrt(mean(x^2) + s) * weight
   B::silu_mul(x, x, y, n);      // y = x * sigmoid(x) * up
   { B::sum_squares(x, n) } -> std::same_as<float>;
+  // of n logits, and the likeliest of them in falling order, equal ones in the order of tokens
+  { B::summarize(x, n, likeliest) } -> std::same_as<logit_summary>;
 };
 
 /// One adapter: low-rank factors at named sites.

@@ -3,6 +3,9 @@
 
 #include <map>
 
+#include <crayon/core/rng.hpp>
+#include <crayon/simd/scalar.hpp>
+
 #include "fixture.hpp"
 
 using crayon::model::greedy;
@@ -75,4 +78,28 @@ TEST_CASE("equal seeds draw equal tokens", "[model]") {
   }
   CHECK(equal);
   CHECK_FALSE(equal_other);
+}
+
+TEST_CASE("the likeliest tokens are enough for greedy and top-k", "[model]") {
+  std::vector<float> logits(300);
+  crayon::rng random(3);
+  for (float& x : logits) x = std::round(4 * random.normal());  // with equal ones
+  std::vector<crayon::ranked_token> likeliest(20);
+  crayon::simd::scalar::summarize(logits.data(), logits.size(), likeliest);
+  for (const crayon::model::sampling_options options :
+       {crayon::model::sampling_options{.temperature = 0},
+        crayon::model::sampling_options{.temperature = 0.8F, .top_k = 20},
+        crayon::model::sampling_options{.temperature = 2, .top_k = 7, .top_p = 0.8F}}) {
+    random_sampler all(options, 5), few(options, 5);
+    for (int i = 0; i < 200; ++i) {
+      auto copy = logits;
+      const auto token = few.from(likeliest);
+      REQUIRE(token);
+      REQUIRE(*token == all(copy));
+    }
+  }
+  CHECK(greedy{}.from(likeliest) == greedy{}(logits));
+  CHECK_FALSE(random_sampler({.top_k = 21}, 1).from(likeliest));
+  CHECK_FALSE(random_sampler({.top_p = 0.5F}, 1).from(likeliest));
+  CHECK_FALSE(greedy{}.from({}));
 }

@@ -36,8 +36,15 @@ TEST_CASE("confidence: a threshold in the signal's own units, in its own directi
     CAPTURE(name(policy.on));
     CHECK(policy.decide(sure_and_near) == route::device);
     CHECK(policy.decide(unsure_and_far) == route::server);
-    CHECK(policy.decide(unknown) == route::device);
+    // Not known yet is no answer; not known at all is a reason to ask.
+    CHECK(policy.decide(unknown) == (needs_tokens(policy.on) ? route::device : route::server));
+    signals broken = unknown;
+    broken.tokens = 3;
+    CHECK(policy.decide(broken) == route::server);
   }
+  constexpr confidence no_threshold{signal_kind::margin, not_measured};
+  CHECK(no_threshold.decide(sure_and_near) == route::server);
+  CHECK(scope{2}.decide(unknown) == route::server);
   // On the threshold is not beyond it.
   CHECK(confidence{signal_kind::margin, 0.1F}.decide(unsure_and_near) == route::device);
 }
@@ -61,7 +68,7 @@ TEST_CASE("any_of and all_of at compile time and rules at run time agree", "[rou
   check(sure_and_far, route::server, route::device);
   check(unsure_and_near, route::server, route::device);
   check(unsure_and_far, route::server, route::server);
-  check(unknown, route::device, route::device);
+  check(unknown, route::server, route::server);
   CHECK(either.get<0>().threshold == 2);
 }
 

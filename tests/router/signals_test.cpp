@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <crayon/core/rng.hpp>
+#include <crayon/simd/highway_dynamic.hpp>
 #include <crayon/simd/scalar.hpp>
 
 #include "../catch.hpp"
@@ -14,6 +15,7 @@
 namespace {
 
 using crayon::router::answer_signals;
+using crayon::router::log_prob_sketch;
 using crayon::router::measure;
 using crayon::router::signal_kind;
 
@@ -25,6 +27,7 @@ struct naive {
     const long double top = *std::max_element(logits.begin(), logits.end());
     long double sum = 0;
     for (const float x : logits) sum += std::exp(static_cast<long double>(x) - top);
+    max_logit = static_cast<double>(top);
     log_sum_exp = static_cast<double>(top + std::log(sum));
     std::vector<long double> p;
     for (const float x : logits) p.push_back(std::exp(static_cast<long double>(x) - top) / sum);
@@ -35,12 +38,13 @@ struct naive {
     max_probability = static_cast<double>(p[0]);
     margin = static_cast<double>(p[0] - (p.size() > 1 ? p[1] : 0));
   }
-  double max_probability, margin, entropy, log_sum_exp;
+  double max_probability, margin, entropy, max_logit, log_sum_exp;
 };
 
 }  // namespace
 
-TEST_CASE("one pass gives what softmax, sort and sum give", "[router]") {
+TEMPLATE_TEST_CASE("one pass gives what softmax, sort and sum give", "[router]",
+                   crayon::simd::scalar, crayon::simd::highway_dynamic) {
   crayon::rng random(7);
   for (const std::size_t n : {1U, 2U, 15U, 16U, 17U, 257U, 1023U, 1024U, 1025U, 32000U}) {
     for (const float spread : {0.0F, 0.1F, 1.0F, 10.0F, 300.0F}) {
@@ -48,12 +52,13 @@ TEST_CASE("one pass gives what softmax, sort and sum give", "[router]") {
       for (auto& x : logits) x = spread * random.normal() - 50;
       // Rising logits move the maximum in every block.
       if (n == 1025) std::sort(logits.begin(), logits.end());
-      const auto seen = measure(logits);
+      const auto seen = measure<TestType>(logits);
       const naive expected(logits);
       CAPTURE(n, spread);
-      CHECK(seen.max_probability == Approx(expected.max_probability).epsilon(2e-6));
-      CHECK(seen.margin == Approx(expected.margin).margin(1e-6));
-      CHECK(seen.entropy == Approx(expected.entropy).epsilon(1e-5).margin(1e-6));
+      CHECK(seen.max_probability == Approx(expected.max_probability).epsilon(4e-6));
+      CHECK(seen.margin == Approx(expected.margin).margin(4e-6));
+      CHECK(seen.entropy == Approx(expected.entropy).epsilon(1e-5).margin(4e-6));
+      CHECK(double{seen.max_logit} == expected.max_logit);
       CHECK(seen.log_sum_exp == Approx(expected.log_sum_exp).epsilon(1e-6));
       CHECK(logits[seen.best] == *std::max_element(logits.begin(), logits.end()));
     }
@@ -96,7 +101,10 @@ TEST_CASE("an answer is as sure as its least sure token", "[router]") {
   CHECK(answer.value().tokens == 0);
   CHECK(std::isnan(answer.value().max_probability));
   double log_prob = 0;
+  double lowest_top = 1e9, highest_energy = -1e9;
   for (const auto* logits : {&sure, &unsure, &middle}) {
+    lowest_top = std::min(lowest_top, naive(*logits).max_logit);
+    highest_energy = std::max(highest_energy, -naive(*logits).log_sum_exp);
     const auto seen = measure(*logits);
     answer.look(seen);
     answer.take((*logits)[2]);
@@ -109,6 +117,9 @@ TEST_CASE("an answer is as sure as its least sure token", "[router]") {
   CHECK(value.margin == Approx(naive(unsure).margin));
   CHECK(value.entropy == Approx(naive(unsure).entropy));
   CHECK(value.mean_log_prob == Approx(log_prob / 3));
+  CHECK(value.max_logit == Approx(lowest_top));
+  CHECK(value.energy == Approx(highest_energy));
+  CHECK(value_of(value, signal_kind::perplexity) == Approx(std::exp(-log_prob / 3)));
 }
 
 TEST_CASE("right after prefill the first distribution is seen and no token counted", "[router]") {
@@ -128,11 +139,48 @@ TEST_CASE("a token that could not be measured is not forgotten", "[router]") {
   answer.take(5);
   answer.look(measure(std::vector<float>{5, 0}));
   CHECK(std::isnan(answer.value().max_probability));
+  CHECK(std::isnan(answer.value().mean_log_prob));
+  CHECK(std::isnan(answer.value().median_log_prob));
+}
+
+TEST_CASE("quantiles of a stream of log-probabilities, within 2 % in fixed memory", "[router]") {
+  crayon::rng random(5);
+  for (const std::size_t n : {1U, 2U, 3U, 10U, 11U, 500U}) {
+    log_prob_sketch sketch;
+    std::vector<float> sorted;
+    answer_signals answer;
+    for (std::size_t i = 0; i < n; ++i) {
+      // From nearly certain to hopeless.
+      const float log_prob = -std::exp(2.5F * random.normal() - 1);
+      sketch.add(log_prob);
+      sorted.push_back(log_prob);
+      crayon::router::logit_signals at;
+      at.log_sum_exp = 0;
+      answer.look(at);
+      answer.take(log_prob);
+    }
+    std::sort(sorted.begin(), sorted.end());
+    CAPTURE(n);
+    for (const double q : {0.0, 0.1, 0.25, 0.5, 0.9, 1.0}) {
+      const float expected = sorted[static_cast<std::size_t>(q * static_cast<double>(n - 1))];
+      const float seen = sketch.quantile(q);
+      CAPTURE(q, expected, seen);
+      if (expected < -31) {
+        CHECK(seen == Approx(-31).epsilon(0.04));
+      } else if (expected > -0x1p-10F) {
+        CHECK(seen == 0);
+      } else {
+        CHECK(std::fabs(seen - expected) <= 0.0201F * std::fabs(expected));
+      }
+    }
+    CHECK(answer.value().low_log_prob == sketch.quantile(0.1));
+    CHECK(answer.value().median_log_prob == sketch.quantile(0.5));
+  }
+  static_assert(sizeof(log_prob_sketch) < 1100);
 }
 
 TEST_CASE("signal names and directions", "[router]") {
-  for (const auto which : {signal_kind::max_probability, signal_kind::margin, signal_kind::entropy,
-                           signal_kind::mean_log_prob, signal_kind::scope_distance}) {
+  for (const auto which : crayon::router::all_signals) {
     CHECK(crayon::router::signal_of(name(which)) == which);
   }
   CHECK_FALSE(crayon::router::signal_of("confidence"));
@@ -142,4 +190,5 @@ TEST_CASE("signal names and directions", "[router]") {
   CHECK(value_of(seen, signal_kind::entropy) == 0.3F);
   CHECK(value_of(seen, signal_kind::mean_log_prob) == -0.4F);
   CHECK(value_of(seen, signal_kind::scope_distance) == 0.5F);
+  CHECK(value_of(seen, signal_kind::perplexity) == Approx(std::exp(0.4)));
 }

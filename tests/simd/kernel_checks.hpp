@@ -443,6 +443,68 @@ void check_norm_and_silu() {
   REQUIRE(y[4] == 0.0F);
 }
 
+/// Sizes around the vectors, and around the blocks that the pass goes by.
+template <class B>
+void check_summarize() {
+  rng random{18};
+  std::vector<std::size_t> all = sizes();
+  all.insert(all.end(), {2047, 2048, 2049, 4096, 5001});
+  for (const std::size_t n : all) {
+    for (const float spread : {0.0F, 1.0F, 40.0F}) {
+      CAPTURE(B::name(), n, spread);
+      const guarded<float> x(n);
+      for (auto& value : x) value = std::round(64 * spread * random.normal()) / 64 - 30;
+      if (n == 4096) std::sort(x.begin(), x.end());  // every block raises the maximum
+      if (n == 65) x[3] = x[40] = -std::numeric_limits<float>::infinity();
+      std::vector<std::size_t> order(n);
+      for (std::size_t j = 0; j < n; ++j) order[j] = j;
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::size_t a, std::size_t b) { return x[a] > x[b]; });
+      std::vector<ranked_token> likeliest(5);
+      const logit_summary seen = B::summarize(x.data(), n, likeliest);
+      for (std::size_t k = 0; k < likeliest.size(); ++k) {
+        REQUIRE(likeliest[k].token == (k < n ? static_cast<std::int32_t>(order[k]) : -1));
+        if (k < n) REQUIRE(likeliest[k].logit == x[order[k]]);
+      }
+      if (n == 0) {
+        REQUIRE(seen.sum == 0);
+        continue;
+      }
+      double sum = 0, weighted = 0;
+      for (const float value : x) {
+        const double d = double{value} - double{x[order[0]]};
+        sum += std::exp(d);
+        weighted += d < -1000 ? 0 : std::exp(d) * d;
+      }
+      REQUIRE(seen.best == order[0]);
+      REQUIRE(seen.top == x[order[0]]);
+      if (n > 1) REQUIRE(seen.second == x[order[1]]);
+      if (n == 1) REQUIRE(std::isinf(seen.second));
+      REQUIRE(std::fabs(seen.sum - sum) <= 4e-6 * sum);
+      REQUIRE(std::fabs(seen.weighted - weighted) <= 4e-6 * (sum - weighted));
+      const logit_summary without = B::summarize(x.data(), n, {});
+      REQUIRE(without.sum == seen.sum);
+      REQUIRE(without.best == seen.best);
+    }
+  }
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x(3000, -infinity);
+  const auto broken = [&] { return std::isnan(B::summarize(x.data(), x.size(), {}).sum); };
+  REQUIRE(broken());
+  x[2500] = x[2600] = 1;
+  REQUIRE(B::summarize(x.data(), x.size(), {}).sum == Approx(2));
+  REQUIRE(B::summarize(x.data(), x.size(), {}).best == 2500);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), infinity}) {
+    for (const std::size_t where : {0U, 1U, 2499U, 2501U, 2999U}) {
+      const float before = x[where];
+      x[where] = bad;
+      CAPTURE(B::name(), bad, where);
+      REQUIRE(broken());
+      x[where] = before;
+    }
+  }
+}
+
 template <class B, element E>
 void check_element_kernels() {
   check_dot_and_axpy<B, E>();
@@ -458,6 +520,7 @@ void check_float_kernels() {
   check_ger<B>();
   check_softmax<B>();
   check_norm_and_silu<B>();
+  check_summarize<B>();
 }
 
 }  // namespace crayon::test

@@ -20,6 +20,7 @@
 #include <crayon/engine/customized_task.hpp>
 #include <crayon/engine/device_answer.hpp>
 #include <crayon/engine/hot_swap.hpp>
+#include <crayon/engine/next_token.hpp>
 #include <crayon/engine/pool_checks.hpp>
 #include <crayon/engine/private_prompt.hpp>
 #include <crayon/engine/sample.hpp>
@@ -127,9 +128,7 @@ class device_engine {
   /// distances are not measured. Errors: modules or shapes that are not the model's.
   template <adapter_storage A>
     requires std::same_as<typename A::element_type, adapter_element>
-  [[nodiscard]] result<void> use(A made) {
-    return use(std::make_shared<const A>(std::move(made)));
-  }
+  [[nodiscard]] result<void> use(A made) { return use(std::make_shared<const A>(std::move(made))); }
   /// The same with one that several engines share.
   template <class A>
   [[nodiscard]] result<void> use(std::shared_ptr<const A> made) {
@@ -196,7 +195,7 @@ class device_engine {
     logits_ = session_.prefill(ids, delta(), *threads_);
     prompt_tokens_ = ids.size();
     seen_ = router::answer_signals(distance);
-    seen_.look(router::measure(logits_));
+    seen_.look(router::measure<backend>(logits_, next_.likeliest(1)));
     spent_ = clock::now() - start;
     return seen_.value();
   }
@@ -214,8 +213,7 @@ class device_engine {
     done.prompt_tokens = prompt_tokens_;
     done.finished = finish_reason::length;
     while (done.tokens < options.max_tokens) {
-      work_.assign(logits_.begin(), logits_.end());
-      const std::int32_t token = draw(std::span<float>(work_));
+      const std::int32_t token = next_.draw(draw, logits_);
       if (token == base_->tokens.eos() || token == base_->tokens.bos()) {
         done.finished = finish_reason::stop;
         break;
@@ -234,7 +232,7 @@ class device_engine {
         break;
       }
       logits_ = session_.forward(token, delta(), *threads_);
-      seen_.look(router::measure(logits_));
+      seen_.look(router::measure<backend>(logits_, next_.likeliest(options.top_k)));
     }
     logits_ = {};
     pinned_ = {};
@@ -291,7 +289,7 @@ class device_engine {
   // Between begin and finish.
   typename live_type::pinned pinned_;
   std::span<float> logits_;
-  std::vector<float> work_;
+  next_token next_;
   router::answer_signals seen_;
   std::size_t prompt_tokens_ = 0;
   clock::duration spent_{};

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,12 @@ struct greedy {
     CRAYON_ASSERT(!logits.empty());
     return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) -
                                      logits.begin());
+  }
+  /// The same from the likeliest tokens, if there are any, in falling order.
+  [[nodiscard]] std::optional<std::int32_t> from(
+      std::span<const ranked_token> likeliest) const noexcept {
+    if (likeliest.empty() || likeliest[0].token < 0) return std::nullopt;
+    return likeliest[0].token;
   }
 };
 static_assert(sampler<greedy>);
@@ -51,6 +58,32 @@ class random_sampler {
                         candidates_.begin() + static_cast<std::ptrdiff_t>(kept), candidates_.end(),
                         likelier);
     }
+    return draw(kept);
+  }
+
+  /// The same token from the likeliest ones in falling order, where they are enough: one at
+  /// temperature 0, otherwise those of a top_k below the number of all tokens.
+  [[nodiscard]] std::optional<std::int32_t> from(std::span<const ranked_token> likeliest) {
+    if (!(options_.temperature > 0)) return greedy{}.from(likeliest);
+    const std::size_t k = options_.top_k;
+    if (k == 0 || k > likeliest.size() || likeliest[k - 1].token < 0) return std::nullopt;
+    candidates_.resize(std::max(k, candidates_.size()));
+    for (std::size_t i = 0; i < k; ++i) candidates_[i] = {likeliest[i].logit, likeliest[i].token};
+    return draw(k);
+  }
+
+ private:
+  struct candidate {
+    float value;
+    std::int32_t token;
+  };
+  static bool less(candidate a, candidate b) noexcept { return a.value < b.value; }
+  static bool likelier(candidate a, candidate b) noexcept {
+    return a.value > b.value || (a.value == b.value && a.token < b.token);
+  }
+
+  /// From the first `kept` candidates.
+  [[nodiscard]] std::int32_t draw(std::size_t kept) {
     const auto first = candidates_.begin();
     const float top =
         std::max_element(first, first + static_cast<std::ptrdiff_t>(kept), less)->value;
@@ -73,16 +106,6 @@ class random_sampler {
       if (rest < 0) return candidates_[i].token;
     }
     return candidates_[kept - 1].token;
-  }
-
- private:
-  struct candidate {
-    float value;
-    std::int32_t token;
-  };
-  static bool less(candidate a, candidate b) noexcept { return a.value < b.value; }
-  static bool likelier(candidate a, candidate b) noexcept {
-    return a.value > b.value || (a.value == b.value && a.token < b.token);
   }
 
   sampling_options options_;

@@ -7,13 +7,14 @@
 namespace crayon::router {
 
 /// A threshold on one signal, in the signal's own units: `confidence{signal_kind::margin, 0.3F}`
-/// keeps answers whose smallest margin is at least 0.3. A signal that was not measured keeps the
-/// query on the device: sending is what needs a reason.
+/// keeps answers whose smallest margin is at least 0.3. A signal that was not measured sends the
+/// query to the server; one that there cannot be before the first token says nothing until then.
 struct confidence {
   signal_kind on = signal_kind::max_probability;
   float threshold = 0.5F;
 
   [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
+    if (needs_tokens(on) && seen.tokens == 0) return route::device;
     return beyond(value_of(seen, on), threshold, on) ? route::server : route::device;
   }
 };

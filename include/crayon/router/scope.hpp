@@ -46,12 +46,13 @@ namespace crayon::router {
 }
 
 /// Beyond `threshold` the query goes to the server, before any token is generated. The distance is
-/// one of the two above, chosen by the engine's configuration; the threshold is in its units.
+/// chosen by the engine's configuration; the threshold is in its units. A query whose distance was
+/// not measured goes to the server too.
 struct scope {
   float threshold = 2;
 
   [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
-    return seen.scope_distance > threshold ? route::server : route::device;
+    return seen.scope_distance <= threshold ? route::device : route::server;
   }
 };
 static_assert(router_policy<scope>);

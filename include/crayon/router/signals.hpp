@@ -2,81 +2,18 @@
 // How sure a model is: numbers from the logits of each token, gathered over an answer.
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
-#include <span>
 #include <string_view>
 
 #include <crayon/concepts.hpp>
+#include <crayon/router/logit_signals.hpp>
+#include <crayon/router/quantile_sketch.hpp>
 
 namespace crayon::router {
-
-inline constexpr float not_measured = std::numeric_limits<float>::quiet_NaN();
-
-/// The softmax of one position, seen without computing it.
-struct logit_signals {
-  float max_probability = not_measured;
-  float margin = not_measured;       ///< best minus second probability
-  float entropy = not_measured;      ///< nats
-  float log_sum_exp = not_measured;  ///< log-probability of token t = logits[t] - log_sum_exp
-  std::size_t best = 0;              ///< the first of the largest logits
-};
-
-/// One pass over the logits, in blocks that stay in the L1 cache between looking for a new maximum
-/// and summing: with p_j = exp(x_j - m) / S, lse = m + log S and entropy = lse - sum_j p_j x_j.
-/// When the maximum m rises, both sums are scaled down (Milakov, Gimelshein 2018). -inf logits
-/// count as probability 0. No logits, a NaN or +inf among them, or only -inf: everything stays not
-/// measured.
-[[nodiscard]] inline logit_signals measure(std::span<const float> logits) noexcept {
-  constexpr std::size_t block = 1024;
-  constexpr float lowest = -std::numeric_limits<float>::infinity();
-  float first = lowest, second = lowest;  // the two largest logits
-  std::size_t best = 0;
-  double sum = 0;       // sum exp(x - first)
-  double weighted = 0;  // sum exp(x - first) (x - first)
-  for (std::size_t from = 0; from < logits.size(); from += block) {
-    const auto part = logits.subspan(from, std::min(block, logits.size() - from));
-    const float before = first;
-    for (std::size_t j = 0; j < part.size(); ++j) {
-      if (part[j] > first) {
-        second = first;
-        first = part[j];
-        best = from + j;
-      } else if (part[j] > second) {
-        second = part[j];
-      }
-    }
-    if (first == lowest) {
-      for (const float x : part) sum += double{x == x ? 0.0F : x};  // a NaN shows in the sum
-      continue;
-    }
-    if (first > before && before > lowest) {
-      const double shift = double{before} - double{first};
-      const double scale = std::exp(shift);
-      weighted = scale * (weighted + shift * sum);
-      sum *= scale;
-    }
-    for (const float x : part) {
-      const float distance = x - first;
-      const float e = std::exp(distance);
-      sum += double{e};
-      if (e > 0) weighted += double{e} * double{distance};
-    }
-  }
-  if (!(sum >= 1) || first == std::numeric_limits<float>::infinity()) return {};
-  const double log_sum = std::log(sum);
-  logit_signals seen;
-  seen.max_probability = static_cast<float>(1 / sum);
-  seen.margin = static_cast<float>((1 - std::exp(double{second} - double{first})) / sum);
-  seen.entropy = static_cast<float>(std::max(0.0, log_sum - weighted / sum));
-  seen.log_sum_exp = static_cast<float>(double{first} + log_sum);
-  seen.best = best;
-  return seen;
-}
 
 /// Gathers `signals` over the tokens of one answer.
 class answer_signals {
@@ -92,14 +29,24 @@ class answer_signals {
     seen_.max_probability = worse(seen_.max_probability, at.max_probability, -1);
     seen_.margin = worse(seen_.margin, at.margin, -1);
     seen_.entropy = worse(seen_.entropy, at.entropy, 1);
+    seen_.max_logit = worse(seen_.max_logit, at.max_logit, -1);
+    seen_.energy = worse(seen_.energy, -at.log_sum_exp, 1);
     log_sum_exp_ = at.log_sum_exp;
   }
 
   /// The token that was drawn from it had this logit.
   void take(float logit) noexcept {
-    log_prob_ += double{logit} - double{log_sum_exp_};
+    const double log_prob = double{logit} - double{log_sum_exp_};
+    log_prob_ += log_prob;
+    sketch_.add(static_cast<float>(log_prob));
     ++seen_.tokens;
     seen_.mean_log_prob = static_cast<float>(log_prob_ / static_cast<double>(seen_.tokens));
+    if (sketch_.count() != seen_.tokens) {  // one was not measured
+      seen_.low_log_prob = seen_.median_log_prob = not_measured;
+      return;
+    }
+    seen_.low_log_prob = sketch_.quantile(0.1);
+    seen_.median_log_prob = sketch_.quantile(0.5);
   }
 
   [[nodiscard]] const signals& value() const noexcept { return seen_; }
@@ -112,6 +59,7 @@ class answer_signals {
   }
 
   signals seen_{not_measured, not_measured, not_measured, not_measured, not_measured, 0};
+  log_prob_sketch sketch_;
   double log_prob_ = 0;
   float log_sum_exp_ = not_measured;
 };
@@ -122,8 +70,19 @@ enum class signal_kind : std::uint8_t {
   margin,
   entropy,
   mean_log_prob,
-  scope_distance
+  scope_distance,
+  max_logit,
+  energy,
+  perplexity,  ///< exp(-mean_log_prob)
+  low_log_prob,
+  median_log_prob
 };
+
+inline constexpr std::array<signal_kind, 10> all_signals{
+    signal_kind::max_probability, signal_kind::margin,         signal_kind::entropy,
+    signal_kind::mean_log_prob,   signal_kind::scope_distance, signal_kind::max_logit,
+    signal_kind::energy,          signal_kind::perplexity,     signal_kind::low_log_prob,
+    signal_kind::median_log_prob};
 
 [[nodiscard]] constexpr std::string_view name(signal_kind which) noexcept {
   switch (which) {
@@ -137,13 +96,22 @@ enum class signal_kind : std::uint8_t {
       return "mean_log_prob";
     case signal_kind::scope_distance:
       return "scope_distance";
+    case signal_kind::max_logit:
+      return "max_logit";
+    case signal_kind::energy:
+      return "energy";
+    case signal_kind::perplexity:
+      return "perplexity";
+    case signal_kind::low_log_prob:
+      return "low_log_prob";
+    case signal_kind::median_log_prob:
+      return "median_log_prob";
   }
   return "?";
 }
 
 [[nodiscard]] constexpr std::optional<signal_kind> signal_of(std::string_view text) noexcept {
-  for (const auto which : {signal_kind::max_probability, signal_kind::margin, signal_kind::entropy,
-                           signal_kind::mean_log_prob, signal_kind::scope_distance}) {
+  for (const auto which : all_signals) {
     if (name(which) == text) return which;
   }
   return std::nullopt;
@@ -161,13 +129,30 @@ enum class signal_kind : std::uint8_t {
       return seen.mean_log_prob;
     case signal_kind::scope_distance:
       return seen.scope_distance;
+    case signal_kind::max_logit:
+      return seen.max_logit;
+    case signal_kind::energy:
+      return seen.energy;
+    case signal_kind::perplexity:
+      return std::exp(-seen.mean_log_prob);
+    case signal_kind::low_log_prob:
+      return seen.low_log_prob;
+    case signal_kind::median_log_prob:
+      return seen.median_log_prob;
   }
   return not_measured;
 }
 
 /// True where a larger value means that the device is more likely wrong.
 [[nodiscard]] constexpr bool rises_with_risk(signal_kind which) noexcept {
-  return which == signal_kind::entropy || which == signal_kind::scope_distance;
+  return which == signal_kind::entropy || which == signal_kind::scope_distance ||
+         which == signal_kind::energy || which == signal_kind::perplexity;
+}
+
+/// True of signals that there are from the first token of the answer on, not before.
+[[nodiscard]] constexpr bool needs_tokens(signal_kind which) noexcept {
+  return which == signal_kind::mean_log_prob || which == signal_kind::perplexity ||
+         which == signal_kind::low_log_prob || which == signal_kind::median_log_prob;
 }
 
 /// The signal, turned so that larger means riskier; its inverse is itself.
@@ -175,10 +160,10 @@ enum class signal_kind : std::uint8_t {
   return rises_with_risk(which) ? value : -value;
 }
 
-/// "Is it riskier than the threshold?", both in the signal's own units. Never true of a value that
-/// was not measured.
+/// "Is it riskier than the threshold?", both in the signal's own units. True of a value that was
+/// not measured: not knowing is not being sure.
 [[nodiscard]] constexpr bool beyond(float value, float threshold, signal_kind which) noexcept {
-  return as_risk(value, which) > as_risk(threshold, which);
+  return !(as_risk(value, which) <= as_risk(threshold, which));
 }
 
 }  // namespace crayon::router

@@ -73,4 +73,8 @@ struct kernels {
   static void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
     detail::silu_mul<V>(x, up, y, n);
   }
+  static logit_summary summarize(const float* x, std::size_t n,
+                                 std::span<ranked_token> likeliest) noexcept {
+    return detail::summarize<V>(x, n, likeliest);
+  }
 };

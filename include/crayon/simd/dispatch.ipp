@@ -173,5 +173,9 @@ void highway_dynamic::rms_norm(const float* x, const float* weight, float epsilo
 void highway_dynamic::silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
   dispatched::active().silu_mul(x, up, y, n);
 }
+logit_summary highway_dynamic::summarize(const float* x, std::size_t n,
+                                         std::span<ranked_token> likeliest) noexcept {
+  return dispatched::active().summarize(x, n, likeliest);
+}
 
 }  // namespace crayon::simd

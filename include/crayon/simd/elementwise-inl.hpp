@@ -5,7 +5,8 @@
 // `V` is the target's vector of f32: `V::vec` with `V::width` lanes. A whole vector is loaded from
 // and stored to any element type at any address; `load(p, count)` and `store(v, p, count)` touch
 // only the first `count` < width elements, absent lanes being 0. `load_pair` takes two vectors'
-// worth of elements, in an order of its own that `store_pair` and `stream_pair` undo.
+// worth of elements, in an order of its own that `store_pair` and `stream_pair` undo. `any_less` is
+// whether a < b in some lane.
 
 template <class V, class E>
 float dot(const E* p, const float* x, std::size_t n) noexcept {
@@ -162,7 +163,7 @@ CRAYON_INLINE auto exp(typename V::vec x) noexcept {
   p = V::fma(p, r, V::set(1.6666665459e-1F));
   p = V::fma(p, r, V::set(5.0000001201e-1F));
   p = V::add(V::fma(p, V::mul(r, r), r), V::set(1.0F));
-  const auto y = V::mul(p, V::power_of_two(shifted));
+  const auto y = V::mul(p, V::times_power_of_two(V::set(1.0F), shifted));
   const auto low = V::set(-87.33F), high = V::set(88.37F);
   return V::select_less(x, low, V::zero(), V::select_less(high, x, V::set(__builtin_inff()), y));
 }

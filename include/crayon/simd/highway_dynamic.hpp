@@ -106,6 +106,8 @@ struct highway_dynamic {
   static void rms_norm(const float* x, const float* weight, float epsilon, float* y,
                        std::size_t n) noexcept;
   static void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept;
+  static logit_summary summarize(const float* x, std::size_t n,
+                                 std::span<ranked_token> likeliest) noexcept;
 };
 static_assert(kernel_backend<highway_dynamic>);
 

@@ -34,9 +34,7 @@ struct highway_lanes {
 #endif
 
   static constexpr auto label = backend_label("highway_static/", HWY_STR(HWY_NAMESPACE));
-  static constexpr std::string_view name() noexcept {
-    return label.data();
-  }
+  static constexpr std::string_view name() noexcept { return label.data(); }
 
   static CRAYON_INLINE vec zero() noexcept { return hn::Zero(tag{}); }
   static CRAYON_INLINE vec set(float s) noexcept { return hn::Set(tag{}, s); }
@@ -44,18 +42,25 @@ struct highway_lanes {
   static CRAYON_INLINE vec sub(vec a, vec b) noexcept { return hn::Sub(a, b); }
   static CRAYON_INLINE vec mul(vec a, vec b) noexcept { return hn::Mul(a, b); }
   static CRAYON_INLINE vec div(vec a, vec b) noexcept { return hn::Div(a, b); }
-  static CRAYON_INLINE vec max(vec a, vec b) noexcept { return hn::Max(a, b); }
+  static CRAYON_INLINE vec min(vec a, vec b) noexcept { return hn::Min(a, b); }
+  /// NaN where b is
+  static CRAYON_INLINE vec max(vec a, vec b) noexcept {
+    constexpr bool emulated = HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128;
+    return emulated ? select_less(b, a, a, b) : hn::Max(a, b);
+  }
   /// a * b + c
   static CRAYON_INLINE vec fma(vec a, vec b, vec c) noexcept { return hn::MulAdd(a, b, c); }
   /// a < b ? yes : no; no where either is NaN
   static CRAYON_INLINE vec select_less(vec a, vec b, vec yes, vec no) noexcept {
     return hn::IfThenElse(hn::Lt(a, b), yes, no);
   }
-  /// 2^n for shifted = 1.5 * 2^23 + n and -126 <= n <= 127
-  static CRAYON_INLINE vec power_of_two(vec shifted) noexcept {
-    const bits_tag u;
-    return hn::BitCast(
-        tag{}, hn::Add(hn::ShiftLeft<23>(hn::BitCast(u, shifted)), hn::Set(u, 0x3F800000U)));
+  /// p * 2^n for shifted = 1.5 * 2^23 + n, where no exponent leaves its range
+  static CRAYON_INLINE vec times_power_of_two(vec p, vec shifted) noexcept {
+    const auto power = hn::ShiftLeft<23>(hn::BitCast(bits_tag{}, shifted));
+    return hn::BitCast(tag{}, hn::Add(hn::BitCast(bits_tag{}, p), power));
+  }
+  static CRAYON_INLINE bool any_less(vec a, vec b) noexcept {
+    return !hn::AllFalse(tag{}, hn::Lt(a, b));
   }
   static CRAYON_INLINE float reduce_add(vec v) noexcept {
     return hn::GetLane(hn::SumOfLanes(tag{}, v));

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -20,6 +21,8 @@ namespace crayon::simd {
 namespace HWY_NAMESPACE {
 namespace detail {
 #include <crayon/simd/elementwise-inl.hpp>
+
+#include <crayon/simd/logits-inl.hpp>
 
 #include <crayon/simd/gemv-inl.hpp>
 

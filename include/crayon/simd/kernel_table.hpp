@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <crayon/concepts.hpp>
@@ -53,6 +54,7 @@ struct kernel_table {
   void (*softmax)(float*, std::size_t) noexcept;
   void (*rms_norm)(const float*, const float*, float, float*, std::size_t) noexcept;
   void (*silu_mul)(const float*, const float*, float*, std::size_t) noexcept;
+  logit_summary (*summarize)(const float*, std::size_t, std::span<ranked_token>) noexcept;
 
   template <element E>
   [[nodiscard]] constexpr const element_kernels<E>& of() const noexcept {
@@ -94,7 +96,8 @@ template <kernel_backend B>
           &B::sum_squares,
           &B::softmax,
           &B::rms_norm,
-          &B::silu_mul};
+          &B::silu_mul,
+          &B::summarize};
 }
 
 /// The kernels compiled for one Highway target; defined by dispatch.ipp.

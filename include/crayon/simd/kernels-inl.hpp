@@ -3,6 +3,7 @@
 // once per target; nobody else includes it.
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -26,6 +27,8 @@ namespace crayon::simd::dispatched {
 namespace HWY_NAMESPACE {
 namespace detail {
 #include <crayon/simd/elementwise-inl.hpp>
+
+#include <crayon/simd/logits-inl.hpp>
 
 #include <crayon/simd/gemv-inl.hpp>
 

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
+#include <span>
 #include <string_view>
 
 #include <crayon/concepts.hpp>
@@ -154,6 +156,30 @@ struct scalar {
 
   static void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
     for (std::size_t j = 0; j < n; ++j) y[j] = x[j] / (1 + std::exp(-x[j])) * up[j];
+  }
+
+  static logit_summary summarize(const float* x, std::size_t n,
+                                 std::span<ranked_token> likeliest) noexcept {
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    for (auto& one : likeliest) one = {};
+    logit_summary seen{lowest, lowest};
+    for (std::size_t j = 0; j < n; ++j) {
+      if (x[j] > seen.top) {
+        seen.second = seen.top;
+        seen.top = x[j];
+        seen.best = j;
+      } else if (x[j] > seen.second) {
+        seen.second = x[j];
+      }
+      if (!likeliest.empty() && x[j] > likeliest.back().logit) put_in_order(likeliest, x[j], j);
+    }
+    for (std::size_t j = 0; j < n; ++j) {
+      const float distance = x[j] - seen.top;  // NaN if x[j] is, or both are infinite
+      const float e = std::exp(distance);
+      seen.sum += double{e};
+      if (e > 0) seen.weighted += double{e} * double{distance};
+    }
+    return seen;
   }
 };
 static_assert(kernel_backend<scalar>);

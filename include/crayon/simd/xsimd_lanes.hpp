@@ -47,14 +47,16 @@ struct xsimd_lanes {
   static CRAYON_INLINE vec mul(vec a, vec b) noexcept { return a * b; }
   static CRAYON_INLINE vec div(vec a, vec b) noexcept { return a / b; }
   static CRAYON_INLINE vec max(vec a, vec b) noexcept { return xsimd::max(a, b); }
+  static CRAYON_INLINE vec min(vec a, vec b) noexcept { return xsimd::min(a, b); }
   static CRAYON_INLINE vec fma(vec a, vec b, vec c) noexcept { return xsimd::fma(a, b, c); }
   static CRAYON_INLINE vec select_less(vec a, vec b, vec yes, vec no) noexcept {
     return xsimd::select(a < b, yes, no);
   }
-  static CRAYON_INLINE vec power_of_two(vec shifted) noexcept {
-    return xsimd_compat::as_floats<Arch>((xsimd_compat::as_words<Arch>(shifted) << 23) +
-                                         words(0x3F800000U));
+  static CRAYON_INLINE vec times_power_of_two(vec p, vec shifted) noexcept {
+    return xsimd_compat::as_floats<Arch>(xsimd_compat::as_words<Arch>(p) +
+                                         (xsimd_compat::as_words<Arch>(shifted) << 23));
   }
+  static CRAYON_INLINE bool any_less(vec a, vec b) noexcept { return xsimd::any(a < b); }
   static CRAYON_INLINE float reduce_add(vec v) noexcept {
     return xsimd_compat::reduce_add<Arch>(v);
   }

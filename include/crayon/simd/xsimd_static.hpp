@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -14,6 +15,8 @@ namespace crayon::simd {
 namespace xsimd_kernels {
 namespace detail {
 #include <crayon/simd/elementwise-inl.hpp>
+
+#include <crayon/simd/logits-inl.hpp>
 
 #include <crayon/simd/gemv-inl.hpp>
 
