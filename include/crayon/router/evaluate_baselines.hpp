@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// What any router has to beat: chance, the outcomes of the nearest queries, a line through the
+// features, and the words of the query.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/core/rng.hpp>
+#include <crayon/core/view.hpp>
+#include <crayon/router/evaluate_ranking.hpp>
+
+namespace crayon::router {
+
+/// One draw of a router that knows nothing.
+[[nodiscard]] inline std::vector<double> random_risks(std::size_t rows, std::uint64_t seed) {
+  rng random(seed);
+  std::vector<double> risks(rows);
+  for (double& r : risks) r = static_cast<double>(random.uniform());
+  return risks;
+}
+
+/// Subtracts each column's mean over the rows of `known` and divides by its deviation, in both
+/// (rows, columns); a column that is constant becomes 0.
+inline void standardise(matrix_view<float> known, matrix_view<float> queries) noexcept {
+  CRAYON_ASSERT(known.cols == queries.cols);
+  for (std::size_t j = 0; j < known.cols; ++j) {
+    double sum = 0, squares = 0;
+    for (std::size_t i = 0; i < known.rows; ++i) sum += double{known.row(i)[j]};
+    const double mean = sum / static_cast<double>(known.rows);
+    for (std::size_t i = 0; i < known.rows; ++i) {
+      squares += (double{known.row(i)[j]} - mean) * (double{known.row(i)[j]} - mean);
+    }
+    const double scale = squares > 0 ? 1 / std::sqrt(squares / static_cast<double>(known.rows)) : 0;
+    for (const auto& m : {known, queries}) {
+      for (std::size_t i = 0; i < m.rows; ++i) {
+        m.row(i)[j] = static_cast<float>((double{m.row(i)[j]} - mean) * scale);
+      }
+    }
+  }
+}
+
+/// The share of wrong answers among the `k` nearest of the known queries (Euclidean; of equally
+/// near ones the first), for each of the queries. Features (rows, columns), of one scale.
+[[nodiscard]] inline std::vector<double> neighbour_risks(matrix_view<const float> known,
+                                                         row_flags wrong,
+                                                         matrix_view<const float> queries,
+                                                         std::size_t k) {
+  CRAYON_ASSERT(known.rows == wrong.size() && known.cols == queries.cols && known.rows > 0);
+  k = std::clamp<std::size_t>(k, 1, known.rows);
+  std::vector<std::pair<float, std::size_t>> near(known.rows);
+  std::vector<double> risks(queries.rows);
+  for (std::size_t q = 0; q < queries.rows; ++q) {
+    const float* x = queries.row(q);
+    for (std::size_t i = 0; i < known.rows; ++i) {
+      const float* y = known.row(i);
+      float sum = 0;
+      for (std::size_t j = 0; j < known.cols; ++j) sum += (x[j] - y[j]) * (x[j] - y[j]);
+      near[i] = {sum, i};
+    }
+    std::nth_element(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(k - 1), near.end());
+    std::size_t errors = 0;
+    for (std::size_t i = 0; i < k; ++i) errors += wrong[near[i].second] != 0;
+    risks[q] = static_cast<double>(errors) / static_cast<double>(k);
+  }
+  return risks;
+}
+
+/// Logistic regression on the features, with a free offset: minimises the mean cross-entropy of
+/// `wrong` + penalty |w|^2 / 2 by accelerated gradient steps (Nesterov), `steps` of them. The risks
+/// are log-odds. scikit-learn's C is 1 / (penalty rows).
+[[nodiscard]] inline std::vector<double> linear_risks(matrix_view<const float> known,
+                                                      row_flags wrong,
+                                                      matrix_view<const float> queries,
+                                                      double penalty, int steps = 500) {
+  CRAYON_ASSERT(known.rows == wrong.size() && known.cols == queries.cols && known.rows > 0);
+  const auto score = [](const std::vector<float>& w, const float* x) {
+    float sum = w.back();  // the offset
+    for (std::size_t j = 0; j + 1 < w.size(); ++j) sum += w[j] * x[j];
+    return sum;
+  };
+  double longest = 0;
+  for (std::size_t i = 0; i < known.rows; ++i) {
+    double squares = 1;
+    for (std::size_t j = 0; j < known.cols; ++j) {
+      squares += double{known.row(i)[j]} * double{known.row(i)[j]};
+    }
+    longest = std::max(longest, squares);
+  }
+  const double rate = 1 / (longest / 4 + penalty);  // 1 over the largest curvature there can be
+  std::vector<float> w(known.cols + 1), ahead = w, before = w, slope(w.size());
+  for (int step = 1; step <= steps; ++step) {
+    std::fill(slope.begin(), slope.end(), 0.0F);
+    for (std::size_t i = 0; i < known.rows; ++i) {
+      const float* x = known.row(i);
+      const float d = 1 / (1 + std::exp(-score(ahead, x))) - static_cast<float>(wrong[i]);
+      for (std::size_t j = 0; j < known.cols; ++j) slope[j] += d * x[j];
+      slope.back() += d;
+    }
+    const auto per_row = static_cast<float>(rate / static_cast<double>(known.rows));
+    const auto shrink = static_cast<float>(rate * penalty);
+    const float push = static_cast<float>(step - 1) / static_cast<float>(step + 2);
+    before.swap(w);
+    for (std::size_t j = 0; j < w.size(); ++j) {
+      w[j] = ahead[j] - per_row * slope[j] - (j < known.cols ? shrink * ahead[j] : 0);
+      ahead[j] = w[j] + push * (w[j] - before[j]);
+    }
+  }
+  std::vector<double> risks(queries.rows);
+  for (std::size_t q = 0; q < queries.rows; ++q) risks[q] = double{score(w, queries.row(q))};
+  return risks;
+}
+
+/// An embedding of a text without a model, of unit length: its words (ASCII letters and digits, in
+/// lower case; other bytes part them), each hashed to a place and a sign (Weinberger et al. 2009);
+/// of what falls on a place, the square root.
+inline void hashed_words(std::string_view text, std::span<float> f) noexcept {
+  std::fill(f.begin(), f.end(), 0.0F);
+  constexpr std::uint64_t start = 14695981039346656037U;  // FNV-1a
+  std::uint64_t hash = start;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    char c = i < text.size() ? text[i] : ' ';
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211U;
+    } else if (hash != start) {
+      const std::uint64_t mixed = rng(hash)();
+      f[static_cast<std::size_t>(mixed >> 1) % f.size()] += (mixed & 1) != 0 ? 1.0F : -1.0F;
+      hash = start;
+    }
+  }
+  float squares = 0;
+  for (float& x : f) {
+    squares += std::abs(x);
+    x = x < 0 ? -std::sqrt(-x) : std::sqrt(x);
+  }
+  if (!(squares > 0)) return;
+  for (float& x : f) x /= std::sqrt(squares);
+}
+
+}  // namespace crayon::router
