@@ -512,6 +512,71 @@ void add_serve(CLI::App& parent, selection& chosen) {
       ->capture_default_str();
 }
 
+void add_route_columns(CLI::App& c, route_columns& o) {
+  c.add_option("--scores", o.file, "CSV file with a header row; one row per query")
+      ->type_name("FILE")
+      ->required();
+  c.add_option("--score", o.scores,
+               "Column of a score; risk: larger is riskier, which is taken for granted of names "
+               "that are no signal's; repeat to add several (default: the columns named as "
+               "signals, score, risk, confidence)")
+      ->type_name("NAME[:risk|:confidence]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  c.add_option("--device-ok", o.device_ok, "Column: the device's answer is right (0, 1)")
+      ->capture_default_str();
+  c.add_option("--server-ok", o.server_ok, "Column: the server's answer is right")
+      ->capture_default_str();
+  const auto optional = [&](const char* option, route_column& column, const char* text) {
+    c.add_option_function<std::string>(
+         option,
+         [&column](const std::string& name) {
+           column = {name, true};
+         },
+         std::string("Column, where there is one: ") + text + " (default: " + column.name + ")")
+        ->type_name("NAME");
+  };
+  optional("--device-cost", o.device_cost, "what the device's answer costs");
+  optional("--server-cost", o.server_cost, "what the server's answer costs");
+  optional("--group", o.group, "of what kind the query is");
+  optional("--scope", o.scope, "in, or near or far out of scope");
+  optional("--length", o.length, "length of the query, a baseline");
+  optional("--split", o.split, "fit or eval");
+  c.add_option("--fit-share", o.fit_share,
+               "Share of the rows to fit on, chosen at random (default: as the column of the split "
+               "says, or 0.5)")
+      ->check(CLI::Range(0.0, 0.99) & finite_number(false));
+  c.add_flag("--by-group", o.by_group, "Split, and draw for intervals, whole groups");
+  c.add_option("--seed", o.seed, "Of the split and the draws")->capture_default_str();
+}
+
+void add_route(CLI::App& parent, selection& chosen) {
+  CLI::App* route = parent.add_subcommand("route", "Fit and judge routers on recorded outcomes");
+  route->require_subcommand(1);
+  auto o = std::make_shared<route_eval_options>();
+  CLI::App& c = *add_command(*route, chosen, "eval",
+                             "What scores are worth as routers: quality against calls, errors "
+                             "found, calibration, with intervals",
+                             o, run);
+  add_route_columns(c, o->columns);
+  c.add_option("--call-rate", o->call_rate,
+               "Realise a threshold that sends at most this share of the rows to fit on "
+               "(default: the threshold that is right most often there)")
+      ->check(CLI::Range(0.0, 1.0) & finite_number(false));
+  c.add_option("--neighbours", o->neighbours, "Of the kNN baseline on all scores; 0: none")
+      ->check(count())
+      ->capture_default_str();
+  c.add_option("--draws", o->draws, "Of the bootstrap; 0: no intervals")
+      ->check(CLI::Range(std::size_t{0}, std::size_t{100000}))
+      ->capture_default_str();
+  c.add_option("--svg", o->svg, "Plot of quality against calls or cost")->type_name("FILE");
+  c.footer(
+      "Maps, thresholds and the kNN baseline are fitted on one part of the rows; every figure is\n"
+      "of the other. APGR, CPT50, CPT80: share of the gap between device and server that is\n"
+      "recovered, over all call rates, and the call rates that recover 50 and 80 % (RouteLLM).\n"
+      "AUGRC: Traub et al. 2024, smaller is better. ECE: 15 bins.");
+}
+
 }  // namespace
 
 void add_commands(CLI::App& parent, selection& chosen) {
@@ -524,6 +589,7 @@ void add_commands(CLI::App& parent, selection& chosen) {
   add_customize(parent, chosen);
   add_ask(parent, chosen);
   add_serve(parent, chosen);
+  add_route(parent, chosen);
 }
 
 }  // namespace crayon::cli

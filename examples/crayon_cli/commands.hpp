@@ -175,11 +175,42 @@ struct serve_options {
   std::string pool;            ///< that devices may ask to blend; empty: none
   std::size_t sessions = 1;
   std::size_t context = 0;
-  std::size_t queue = 64;      ///< requests that wait for a session at most
+  std::size_t queue = 64;  ///< requests that wait for a session at most
   std::size_t most_tokens = 1024;
   std::size_t body_kb = 1024;
-  double timeout = 120;        ///< s, of an answer
-  double grace = 5;            ///< s, for running answers when the server stops
+  double timeout = 120;  ///< s, of an answer
+  double grace = 5;      ///< s, for running answers when the server stops
+};
+
+/// A column by its name; where it was not asked for, the file need not have it.
+struct route_column {
+  std::string name;
+  bool asked = false;
+};
+
+/// Where the rows of `crayon route` are, and what their columns are called.
+struct route_columns {
+  std::string file;
+  std::vector<std::string> scores;  ///< NAME[:risk|confidence]; none: columns with signals' names
+  std::string device_ok = "device_ok";
+  std::string server_ok = "server_ok";
+  route_column device_cost{"device_cost"};
+  route_column server_cost{"server_cost"};
+  route_column group{"group"};
+  route_column scope{"scope"};
+  route_column length{"length"};
+  route_column split{"split"};
+  double fit_share = -1;  ///< below 0: as the column splits, or half
+  bool by_group = false;  ///< split and resample whole groups
+  std::uint64_t seed = 1;
+};
+
+struct route_eval_options {
+  route_columns columns;
+  double call_rate = -1;  ///< below 0: the threshold that is right most often
+  std::size_t neighbours = 20;
+  std::size_t draws = 1000;
+  std::string svg;
 };
 
 result<void> run(const info_options& o, json& report);
@@ -196,5 +227,6 @@ result<void> run(const pool_tune_options& o, json& report);
 result<void> run(const customize_options& o, json& report);
 result<void> run(const ask_options& o, json& report);
 result<void> run(const serve_options& o, json& report);
+result<void> run(const route_eval_options& o, json& report);
 
 }  // namespace crayon::cli
