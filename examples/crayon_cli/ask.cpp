@@ -85,15 +85,14 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
   report["server_error"] = record.server_error;
   report["tokens"] = record.tokens;
   report["wasted_tokens"] = record.wasted_tokens;
+  report["wasted_ms"] = record.wasted_ms;
   report["milliseconds"] = record.milliseconds;
   report["server_ms"] = record.server_ms;
   report["server_deadline_left_ms"] =
       record.server.empty() ? json() : json(o.deadline_ms - record.server_ms);
-  report["signals"] = {{"max_probability", number(record.seen.max_probability)},
-                       {"margin", number(record.seen.margin)},
-                       {"entropy", number(record.seen.entropy)},
-                       {"mean_log_prob", number(record.seen.mean_log_prob)},
-                       {"scope_distance", number(record.seen.scope_distance)}};
+  for (const auto which : router::all_signals) {
+    report["signals"][std::string(name(which))] = number(router::value_of(record.seen, which));
+  }
   return {};
 }
 

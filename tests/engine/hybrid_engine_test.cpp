@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -357,4 +358,129 @@ TEST_CASE("a call that is cancelled while the server is asked has no answer", "[
   REQUIRE(own);
   CHECK(own->tokens == 1);
   CHECK(own->finished == engine::finish_reason::cancelled);
+}
+
+namespace {
+
+/// Asked at every point there is; remembers when, and says "server" at one number of tokens.
+struct listening {
+  std::vector<signals>* heard;
+  std::size_t sends_at;
+  [[nodiscard]] route decide(const signals& seen) const {
+    heard->push_back(seen);
+    return seen.tokens == sends_at ? route::server : route::device;
+  }
+};
+
+struct first_and_every_3 : router::decision_points {
+  static constexpr bool after_prefill = false, first_token = true, after_answer = false;
+  static constexpr std::size_t every = 3;
+};
+struct points_config : tiny_config {
+  using decide_at = first_and_every_3;
+};
+struct once_config : tiny_config {
+  using decide_at = crayon::router::once;
+};
+
+constexpr std::size_t never = 1000;
+
+}  // namespace
+
+TEST_CASE("the router is asked at the decision points of the configuration", "[engine]") {
+  const auto asked_at = [](auto config, std::size_t sends_at, auto check) {
+    using config_type = decltype(config);
+    std::vector<signals> heard;
+    server_log log;
+    hybrid_engine<config_type, scripted_remote, listening> hybrid(
+        *engine::device_engine<config_type>::make(test::tiny_weights(1, 48), {}),
+        listening{&heard, sends_at}, scripted_remote{{"four"}, {}, &log});
+    const auto answer = hybrid.answer("2+2=", short_answer);
+    REQUIRE(answer);
+    std::vector<std::size_t> tokens;
+    for (std::size_t i = 0; i < heard.size(); ++i) {
+      CHECK(heard[i].asked == i);
+      CHECK((heard[i].tokens == 0) == std::isnan(heard[i].mean_log_prob));
+      tokens.push_back(heard[i].tokens);
+    }
+    check(answer->record, tokens, answer->text);
+  };
+  using places = std::vector<std::size_t>;
+  const auto own = tiny_device().answer("2+2=", short_answer);
+  REQUIRE(own->tokens == 8);
+  asked_at(tiny_config{}, never, [](const auto& record, const places& at, const auto&) {
+    CHECK(at == places{0, 8});
+    CHECK(record.reason == route_reason::confident);
+    CHECK(record.wasted_ms == 0);
+  });
+  asked_at(once_config{}, never,
+           [](const auto&, const places& at, const auto&) { CHECK(at == places{0}); });
+  asked_at(once_config{}, 0, [](const auto& record, const places&, const auto& text) {
+    CHECK(record.reason == route_reason::before_answer);
+    CHECK(record.wasted_tokens == 0);
+    CHECK(record.wasted_ms > 0);  // the prompt was read
+    CHECK(text == "four");
+  });
+  asked_at(points_config{}, never, [&](const auto& record, const places& at, const auto& text) {
+    CHECK(at == places{1, 3, 6});
+    CHECK(record.tokens == 8);
+    CHECK(text == own->text);
+  });
+  asked_at(points_config{}, 1, [](const auto& record, const places& at, const auto& text) {
+    CHECK(at == places{1});
+    CHECK(record.reason == route_reason::at_first_token);
+    CHECK(record.wasted_tokens == 1);
+    CHECK(text == "four");
+  });
+  asked_at(points_config{}, 6, [](const auto& record, const places& at, const auto&) {
+    CHECK(at == places{1, 3, 6});
+    CHECK(record.reason == route_reason::during_answer);
+    CHECK(record.source == answer_source::server);
+    CHECK(record.seen.tokens == 6);
+    CHECK(record.wasted_tokens == 6);
+    CHECK(record.wasted_ms > 0);
+    CHECK(record.wasted_ms <= record.milliseconds);
+  });
+}
+
+TEST_CASE("an answer broken off for a server that fails is given after all", "[engine]") {
+  const std::string own = tiny_device().answer("2+2=", short_answer)->text;
+  std::vector<signals> heard;
+  server_log log;
+  hybrid_engine<points_config, scripted_remote, listening> hybrid(
+      *engine::device_engine<points_config>::make(test::tiny_weights(1, 48), {}),
+      listening{&heard, 3}, scripted_remote{{}, broken, &log});
+  const seen all = ask(hybrid, std::string_view("2+2="));
+  REQUIRE(all.answer);
+  CHECK(all.answer->text == own);
+  CHECK(all.pieces == own);
+  CHECK(log.calls == 1);
+  CHECK(heard.size() == 2);  // and not asked again on the way
+  const auto& record = all.answer->record;
+  CHECK(record.source == answer_source::device_after_failure);
+  CHECK(record.reason == route_reason::during_answer);
+  CHECK(record.tokens == 8);
+  CHECK(record.wasted_tokens == 3);
+  // The server left time for it.
+  generation_options options = short_answer;
+  options.deadline_ms = 400;
+  REQUIRE(hybrid.answer("2+2=", options));
+  CHECK(log.options.deadline_ms <= 300);
+}
+
+TEST_CASE("while pieces are handed on the router is asked before the first only", "[engine]") {
+  std::vector<signals> heard;
+  server_log log;
+  const auto run = [&](std::size_t sends_at) {
+    heard.clear();
+    hybrid_engine<points_config, scripted_remote, listening> hybrid(
+        *engine::device_engine<points_config>::make(test::tiny_weights(1, 48), {}),
+        listening{&heard, sends_at}, scripted_remote{{"four"}, {}, &log}, {.stream_device = true});
+    return ask(hybrid, std::string_view("2+2="));
+  };
+  CHECK(run(3).answer->record.source == answer_source::device);
+  CHECK(heard.size() == 1);
+  const seen sent = run(1);
+  CHECK(sent.answer->record.reason == route_reason::at_first_token);
+  CHECK(sent.pieces == "four");
 }

@@ -16,6 +16,7 @@
 #include <crayon/model/sampler.hpp>
 #include <crayon/router/any_of.hpp>
 #include <crayon/router/confidence.hpp>
+#include <crayon/router/decision_points.hpp>
 #include <crayon/router/scope.hpp>
 #include <crayon/simd/scalar.hpp>
 #include <crayon/tokenizer/llama2c_tokenizer.hpp>
@@ -34,7 +35,8 @@ struct default_config {
   using blend = crayon::blend::concat;
   using scope_distance = crayon::engine::weight_distance;
   using router = crayon::router::any_of<crayon::router::scope, crayon::router::confidence>;
-  using sampler = crayon::model::random_sampler;  ///< greedy at temperature 0, the default
+  using decide_at = crayon::router::decision_points;  ///< when a hybrid engine asks the router
+  using sampler = crayon::model::random_sampler;      ///< greedy at temperature 0, the default
   using executor = crayon::serial_executor;
 };
 
@@ -46,7 +48,8 @@ concept engine_config =
     embedding_policy<typename C::embedding> && crayon::matcher<typename C::matcher> &&
     blend_policy<typename C::blend, adapter::pool<typename C::adapter_element>> &&
     engine::scope_distance<typename C::scope_distance> && router_policy<typename C::router> &&
-    crayon::sampler<typename C::sampler> && crayon::executor<typename C::executor>;
+    router::decision_schedule<typename C::decide_at> && crayon::sampler<typename C::sampler> &&
+    crayon::executor<typename C::executor>;
 
 static_assert(engine_config<default_config>);
 

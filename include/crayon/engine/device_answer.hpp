@@ -18,7 +18,13 @@ struct customization {
   double blend_ms = 0;
 };
 
-enum class finish_reason : std::uint8_t { stop, length, cancelled, deadline };
+enum class finish_reason : std::uint8_t {
+  stop,
+  length,
+  deadline,
+  cancelled,   ///< from here on: broken off
+  handed_over  ///< broken off by who looked at its signals
+};
 
 struct device_answer {
   std::string text;

@@ -47,7 +47,6 @@ class device_engine {
   using blended_type = typename decltype(Config::blend::blend(
       std::declval<const pool_type&>(),
       std::declval<std::span<const weighted_slot>>()))::value_type;
-
   /// An adapter that is replaced while engines run with it.
   using live_type = hot_swap<backend, adapter_element>;
 
@@ -203,7 +202,8 @@ class device_engine {
   /// The second half; once after each `begin`, and before anything else is asked of this engine.
   [[nodiscard]] result<device_answer> finish(const generation_options& options = {},
                                              piece_sink on_piece = ignore_pieces,
-                                             token_sink on_token = ignore_tokens) {
+                                             token_sink on_token = ignore_tokens,
+                                             signals_sink go_on = always_go_on) {
     CRAYON_ASSERT(!logits_.empty() && "begin comes first");
     const auto start = clock::now();
     const auto deadline = start - spent_ + std::chrono::milliseconds(options.deadline_ms);
@@ -221,10 +221,12 @@ class device_engine {
       seen_.take(logits_[static_cast<std::size_t>(token)]);
       ++done.tokens;
       on_token(token, logits_);
-      if (!text.add(base_->tokens.decode(token))) {
+      if (!go_on(seen_.value())) {
+        done.finished = finish_reason::handed_over;
+      } else if (!text.add(base_->tokens.decode(token))) {
         done.finished = text.stopped() ? finish_reason::stop : finish_reason::cancelled;
-        break;
       }
+      if (done.finished != finish_reason::length) break;
       if (done.tokens == options.max_tokens || session_.position() == session_.context()) break;
       const bool cancelled = options.cancelled != nullptr && options.cancelled->load();
       if (cancelled || (options.deadline_ms != 0 && clock::now() >= deadline)) {
@@ -236,7 +238,7 @@ class device_engine {
     }
     logits_ = {};
     pinned_ = {};
-    if (done.finished != finish_reason::cancelled) text.finish();
+    if (done.finished < finish_reason::cancelled) text.finish();
     done.text = std::move(text.text());
     done.seen = seen_.value();
     done.milliseconds = milliseconds(spent_ + (clock::now() - start));

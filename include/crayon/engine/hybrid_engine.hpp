@@ -6,104 +6,34 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include <crayon/concepts.hpp>
+#include <crayon/engine/answer_record.hpp>
 #include <crayon/engine/device_engine.hpp>
 #include <crayon/engine/private_prompt.hpp>
 
 namespace crayon::engine {
-
-/// Whose text the caller has.
-enum class answer_source : std::uint8_t {
-  device,
-  server,
-  device_after_failure,  ///< the server was asked and failed; the device answered
-  server_cut_off,        ///< the server failed after pieces of its answer had been handed on
-};
-
-/// Why it was that one.
-enum class route_reason : std::uint8_t {
-  confident,       ///< the router kept the answer on the device
-  before_answer,   ///< the router sent the query after prefill
-  after_answer,    ///< the router sent the query after it had seen the device's answer
-  device_refused,  ///< the device could not take the prompt: too long for its context
-  is_private,      ///< a private prompt: the router was not asked
-};
-
-[[nodiscard]] constexpr std::string_view name(answer_source source) noexcept {
-  switch (source) {
-    case answer_source::device:
-      return "device";
-    case answer_source::server:
-      return "server";
-    case answer_source::device_after_failure:
-      return "device_after_failure";
-    case answer_source::server_cut_off:
-      return "server_cut_off";
-  }
-  return "?";
-}
-
-[[nodiscard]] constexpr std::string_view name(route_reason reason) noexcept {
-  switch (reason) {
-    case route_reason::confident:
-      return "confident";
-    case route_reason::before_answer:
-      return "before_answer";
-    case route_reason::after_answer:
-      return "after_answer";
-    case route_reason::device_refused:
-      return "device_refused";
-    case route_reason::is_private:
-      return "is_private";
-  }
-  return "?";
-}
-
-/// How an answer came about.
-struct answer_record {
-  answer_source source = answer_source::device;
-  route_reason reason = route_reason::confident;
-  signals seen{};                 ///< what the router decided on last
-  std::size_t attempts = 0;       ///< requests sent to the server
-  std::size_t bytes_sent = 0;     ///< of these requests
-  std::string server;             ///< whose answer or failure it was, a URL; empty: not asked
-  std::string server_error;       ///< one line; empty: the server did not fail or was not asked
-  std::size_t prompt_tokens = 0;  ///< as the source counts them; 0: it did not say
-  std::size_t tokens = 0;         ///< of the answer, likewise
-  std::size_t wasted_tokens = 0;  ///< generated on the device for an answer that was not used
-  double milliseconds = 0;        ///< of the whole call
-  double server_ms = 0;           ///< of it, waiting for the server
-  /// Of the call's deadline, below 0 where it was late by that much; NaN: it had none.
-  double deadline_left_ms = std::numeric_limits<double>::quiet_NaN();
-};
-
-struct hybrid_answer {
-  std::string text;
-  answer_record record;
-};
 
 struct hybrid_options {
   std::uint32_t server_deadline_ms = 10'000;  ///< how long the server may take, failures included
   /// Of a call's deadline, at most a quarter of what is left: kept for the device's answer in case
   /// the server fails, unless that answer is there already.
   std::uint32_t reserve_ms = 500;
-  /// Hand the device's pieces on while they are generated, and do not ask the router again after
-  /// the answer: what a caller has seen cannot be taken back. False: the device's answer is handed
-  /// on at once, when the router has seen all of it.
+  /// Hand the device's pieces on while they are generated, and do not ask the router any more once
+  /// there was one: what a caller has seen cannot be taken back. False: the device's answer is
+  /// handed on at once, when the router has seen all of it.
   bool stream_device = false;
 };
 
-/// The device prefills the prompt and the router looks at it; then either the server is asked, or
-/// the device answers and the router looks again. When the server fails, whatever the reason, the
-/// device's answer is given, as much of it as the deadline leaves time for and at least one token,
-/// unless pieces of the server's answer have been handed on already: then they are what there is,
-/// and the record says so. Without a sink nothing is handed on early, and the fallback is always
-/// the device.
+/// The device prefills the prompt and answers, unless the router, asked at the configuration's
+/// decision points (`Config::decide_at`), sends the query to the server. When the server fails,
+/// whatever the reason, the device's answer is given, begun again where it was broken off, as much
+/// of it as the deadline leaves time for and at least one token, unless pieces of the server's
+/// answer have been handed on already: then they are what there is, and the record says so. Without
+/// a sink nothing is handed on early, and the fallback is always the device.
 template <class Config, remote Remote, router_policy Router = typename Config::router>
 class hybrid_engine {
  public:
@@ -143,6 +73,8 @@ class hybrid_engine {
 
  private:
   using clock = std::chrono::steady_clock;
+  using points = typename Config::decide_at;
+  static constexpr std::size_t one = 1;
 
   [[nodiscard]] static double milliseconds_since(clock::time_point start) noexcept {
     return std::chrono::duration<double, std::milli>(clock::now() - start).count();
@@ -192,24 +124,46 @@ class hybrid_engine {
       return error{begun.error().code,
                    begun.error().text + "; and the server failed: " + record.server_error};
     }
+    std::size_t asked = 0;
+    const auto sends = [&](signals seen) {
+      seen.asked = asked++;
+      record.seen = seen;
+      return router_.decide(seen) == route::server;
+    };
     record.seen = *begun;
-    if (router_.decide(*begun) == route::server) {
+    if (points::after_prefill && sends(*begun)) {
       record.reason = route_reason::before_answer;
+      record.wasted_ms = milliseconds_since(start);
       if (ask_server(out, prompt, options, sink, start)) return finished();
       record.source = answer_source::device_after_failure;
+      record.wasted_ms = 0;
       take(out, *finish_device(options, sink, record.server_ms));
       return finished();
     }
     const bool stream = options_.stream_device && sink != nullptr;
-    device_answer own = *finish_device(options, stream ? sink : nullptr);
-    record.seen = own.seen;
-    if (!stream && router_.decide(own.seen) == route::server) {
-      record.reason = route_reason::after_answer;
-      if (ask_server(out, prompt, options, sink, start)) {
+    const auto keeps = [&](const signals& seen) {
+      const bool first = points::first_token && seen.tokens == 1;
+      const bool kth = points::every != 0 && seen.tokens % std::max(points::every, one) == 0;
+      if (!(first || kth) || (stream && seen.tokens > 1) || !sends(seen)) return true;
+      record.reason = first ? route_reason::at_first_token : route_reason::during_answer;
+      return false;
+    };
+    device_answer own = *finish_device(options, stream ? sink : nullptr, 0, keeps);
+    const bool cut = own.finished == finish_reason::handed_over;
+    if (!cut) record.seen = own.seen;
+    if (cut || (points::after_answer && !stream && sends(own.seen))) {
+      if (!cut) record.reason = route_reason::after_answer;
+      const bool theirs = ask_server(out, prompt, options, sink, start);
+      if (theirs || cut) {
         record.wasted_tokens = own.tokens;
+        record.wasted_ms = own.milliseconds;
+      }
+      if (theirs) return finished();
+      record.source = answer_source::device_after_failure;
+      if (cut) {
+        take(out, begin_again(prompt, options, sink, start));
         return finished();
       }
-      record.source = answer_source::device_after_failure;
     }
     if (!stream && sink != nullptr && !own.text.empty()) (*sink)(own.text);
     take(out, std::move(own));
@@ -219,12 +173,23 @@ class hybrid_engine {
   /// Cannot fail: it follows a `begin` that did not. The device's deadline does not count the time
   /// between the two, `waited_ms`.
   [[nodiscard]] result<device_answer> finish_device(generation_options options, piece_sink* sink,
-                                                    double waited_ms = 0) {
+                                                    double waited_ms = 0,
+                                                    signals_sink keeps = always_go_on) {
     if (options.deadline_ms != 0) {
       const double left = static_cast<double>(options.deadline_ms) - waited_ms;
       options.deadline_ms = static_cast<std::uint32_t>(std::max(left, 1.0));
     }
-    return sink != nullptr ? device_.finish(options, *sink) : device_.finish(options);
+    return device_.finish(options, sink != nullptr ? *sink : ignore_pieces, ignore_tokens, keeps);
+  }
+
+  /// The device's answer after all, when it was broken off: the same tokens up to that point.
+  [[nodiscard]] device_answer begin_again(std::string_view prompt,
+                                          const generation_options& options, piece_sink* sink,
+                                          clock::time_point start) {
+    const double gone_ms = milliseconds_since(start);
+    [[maybe_unused]] const auto begun = device_.begin(prompt);
+    CRAYON_ASSERT(begun && "it fitted the first time");
+    return *finish_device(options, sink, gone_ms);
   }
 
   /// True: `out` holds what the caller gets, a whole answer or the part that was handed on.
@@ -241,7 +206,8 @@ class hybrid_engine {
                               std::to_string(options.deadline_ms) + " ms has passed";
         return false;
       }
-      const bool needed = record.reason == route_reason::before_answer;
+      const bool needed = record.reason != route_reason::after_answer &&
+                          record.reason != route_reason::device_refused;
       const double kept = needed ? std::min<double>(options_.reserve_ms, left / 4) : 0;
       asked.deadline_ms =
           std::min(asked.deadline_ms, static_cast<std::uint32_t>(std::max(left - kept, 1.0)));
