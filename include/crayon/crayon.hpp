@@ -32,6 +32,8 @@
 #include <crayon/router/all_of.hpp>
 #include <crayon/router/always.hpp>
 #include <crayon/router/any_of.hpp>
+#include <crayon/router/budgeted.hpp>
+#include <crayon/router/chance.hpp>
 #include <crayon/router/confidence.hpp>
 #include <crayon/router/conformal_risk_control.hpp>
 #include <crayon/router/fixed_sequence.hpp>

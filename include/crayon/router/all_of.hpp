@@ -12,6 +12,10 @@ namespace crayon::router {
 /// `all_of{scope{2}, confidence{signal_kind::margin, 0.3F}}`; of no policy: the server.
 template <router_policy... Policies>
 class all_of {
+  static_assert(
+      !(... || sees_every_query<Policies>),
+      "all_of does not ask all of its policies: budgeted, chance and oracle go around it");
+
  public:
   all_of() = default;
   constexpr explicit all_of(Policies... policies) requires(sizeof...(Policies) > 0)

@@ -12,6 +12,10 @@ namespace crayon::router {
 /// `any_of{scope{2}, confidence{signal_kind::margin, 0.3F}}`; of no policy: the device.
 template <router_policy... Policies>
 class any_of {
+  static_assert(
+      !(... || sees_every_query<Policies>),
+      "any_of does not ask all of its policies: budgeted, chance and oracle go around it");
+
  public:
   any_of() = default;
   constexpr explicit any_of(Policies... policies) requires(sizeof...(Policies) > 0)

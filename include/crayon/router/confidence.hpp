@@ -6,6 +6,12 @@
 
 namespace crayon::router {
 
+/// A policy that must be asked about every query.
+template <class P>
+concept sees_every_query = requires {
+  requires P::sees_every_query;
+};
+
 /// A threshold on one signal, in the signal's own units: `confidence{signal_kind::margin, 0.3F}`
 /// keeps answers whose smallest margin is at least 0.3. A signal that was not measured sends the
 /// query to the server; one that there cannot be before the first token says nothing until then.

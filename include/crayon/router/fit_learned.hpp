@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// Recorded signals and outcomes -> a learned policy. Its threshold is chosen on other data.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <crayon/router/learned.hpp>
+
+namespace crayon::router {
+
+/// What the device saw of a query that it answered, and whether it was wrong.
+struct recorded_query {
+  signals seen{};
+  bool wrong = false;
+};
+
+namespace detail {
+
+/// Means and deviations of signals over recorded queries, and each signal less its mean, over its
+/// deviation: (queries, signals). A signal that never changes has the scale 0.
+struct standard_signals {
+  std::vector<double> mean, scale, rows;
+};
+
+[[nodiscard]] inline result<standard_signals> standardise_signals(
+    std::span<const recorded_query> known, std::span<const signal_kind> on) {
+  if (known.empty() || on.empty()) {
+    return error{errc::bad_value, "learned router: " + std::to_string(known.size()) +
+                                      " queries of " + std::to_string(on.size()) + " signals"};
+  }
+  const std::size_t width = on.size();
+  const auto count = static_cast<double>(known.size());
+  standard_signals made{std::vector<double>(width), std::vector<double>(width),
+                        std::vector<double>(known.size() * width)};
+  for (std::size_t j = 0; j < width; ++j) {
+    double squares = 0;
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      const float value = value_of(known[i].seen, on[j]);
+      if (!std::isfinite(value)) {
+        return error{errc::bad_value, "learned router: " + std::string(name(on[j])) + " of query " +
+                                          std::to_string(i) + " is not a finite number"};
+      }
+      made.rows[i * width + j] = double{value};
+      made.mean[j] += double{value} / count;
+    }
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      double& x = made.rows[i * width + j];
+      x -= made.mean[j];
+      squares += x * x;
+    }
+    const double rounding = 1e-24 * made.mean[j] * made.mean[j] * count;
+    made.scale[j] = squares > rounding ? 1 / std::sqrt(squares / count) : 0;
+    for (std::size_t i = 0; i < known.size(); ++i) made.rows[i * width + j] *= made.scale[j];
+  }
+  return made;
+}
+
+/// Solves H x = g for a symmetric positive definite H (n, n), by Cholesky in place; x is in g.
+inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexcept {
+  const std::size_t n = g.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) {
+      double sum = h[i * n + j];
+      for (std::size_t k = 0; k < j; ++k) sum -= h[i * n + k] * h[j * n + k];
+      h[i * n + j] = i == j ? std::sqrt(sum) : sum / h[j * n + j];
+    }
+    for (std::size_t k = 0; k < i; ++k) g[i] -= h[i * n + k] * g[k];
+    g[i] /= h[i * n + i];
+  }
+  for (std::size_t i = n; i-- > 0;) {
+    for (std::size_t k = i + 1; k < n; ++k) g[i] -= h[k * n + i] * g[k];
+    g[i] /= h[i * n + i];
+  }
+}
+
+}  // namespace detail
+
+/// Logistic regression: minimises sum_i cross-entropy(wrong_i) + penalty |w|^2 / 2 by Newton's
+/// method, w for standardised signals and without the bias (scikit-learn's LogisticRegression after
+/// StandardScaler, C = 1 / penalty). Errors: no queries or signals, a signal that is not finite, a
+/// penalty that is not above 0, outcomes that are all the same.
+[[nodiscard]] inline result<linear> fit_linear(std::span<const recorded_query> known,
+                                               std::vector<signal_kind> on, double penalty = 1) {
+  CRAYON_TRY(const auto x, detail::standardise_signals(known, on));
+  std::size_t errors = 0;
+  for (const auto& q : known) errors += q.wrong;
+  if (!(penalty > 0) || errors == 0 || errors == known.size()) {
+    return error{errc::bad_value, "learned router: " + std::to_string(errors) + " of " +
+                                      std::to_string(known.size()) +
+                                      " answers are wrong, and the penalty is " +
+                                      std::to_string(penalty) + "; needs both kinds, and above 0"};
+  }
+  const std::size_t width = on.size(), n = width + 1;
+  std::vector<double> w(n), g(n), h(n * n), row(n, 1);
+  // The loss is convex; a step that does not lower it is halved.
+  const auto loss = [&](const std::vector<double>& at) {
+    double sum = 0;
+    for (std::size_t j = 0; j < width; ++j) sum += penalty / 2 * at[j] * at[j];
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      double score = at[width];
+      for (std::size_t j = 0; j < width; ++j) score += at[j] * x.rows[i * width + j];
+      sum += std::log1p(std::exp(-std::abs(score))) + std::max(score, 0.0) -
+             (known[i].wrong ? score : 0);
+    }
+    return sum;
+  };
+  double now = loss(w);
+  for (int step = 0; step < 100; ++step) {
+    for (std::size_t a = 0; a < n; ++a) {
+      g[a] = a < width ? penalty * w[a] : 0;
+      for (std::size_t b = 0; b < n; ++b) h[a * n + b] = a == b ? (a < width ? penalty : 1e-12) : 0;
+    }
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      double score = w[width];
+      for (std::size_t j = 0; j < width; ++j) score += w[j] * (row[j] = x.rows[i * width + j]);
+      const double p = 1 / (1 + std::exp(-score));
+      for (std::size_t a = 0; a < n; ++a) {
+        g[a] += (p - (known[i].wrong ? 1 : 0)) * row[a];
+        for (std::size_t b = 0; b <= a; ++b) h[a * n + b] += p * (1 - p) * row[a] * row[b];
+      }
+    }
+    detail::solve_cholesky(h, g);
+    double size = 1, lower = now;
+    std::vector<double> next(n);
+    for (int halving = 0; halving < 30; ++halving, size /= 2) {
+      for (std::size_t a = 0; a < n; ++a) next[a] = w[a] - size * g[a];
+      lower = loss(next);
+      if (lower <= now) break;
+    }
+    if (!(lower < now - 1e-14 * std::abs(now))) break;
+    w = std::move(next);
+    now = lower;
+  }
+  linear made{std::move(on), std::vector<double>(width), w[width]};
+  for (std::size_t j = 0; j < width; ++j) {
+    made.weight[j] = w[j] * x.scale[j];
+    made.bias -= made.weight[j] * x.mean[j];
+  }
+  return made;
+}
+
+/// Errors: no queries or signals, more than all signals, a signal that is not finite, neighbours
+/// that are not 1 to 64 or more than queries.
+[[nodiscard]] inline result<nearest_outcomes> remember_outcomes(
+    std::span<const recorded_query> known, std::vector<signal_kind> on, std::size_t neighbours) {
+  CRAYON_TRY(const auto x, detail::standardise_signals(known, on));
+  if (on.size() > all_signals.size() || neighbours == 0 || neighbours > known.size() ||
+      neighbours > nearest_outcomes::most_neighbours) {
+    return error{errc::bad_value, "learned router: " + std::to_string(neighbours) +
+                                      " neighbours of " + std::to_string(known.size()) +
+                                      " queries and " + std::to_string(on.size()) + " signals"};
+  }
+  nearest_outcomes made;
+  made.neighbours = neighbours;
+  for (const auto& q : known) {
+    made.wrong.push_back(q.wrong);
+    for (std::size_t j = 0; j < on.size(); ++j) {
+      made.known.push_back(static_cast<float>(x.scale[j]) * value_of(q.seen, on[j]));
+    }
+  }
+  for (const double s : x.scale) made.scale.push_back(static_cast<float>(s));
+  made.on = std::move(on);
+  return made;
+}
+
+}  // namespace crayon::router
