@@ -335,42 +335,141 @@ void add_pool_tune(CLI::App& pool, selection& chosen) {
       ->type_name("FILE");
 }
 
+/// One of two or three words for a value.
+template <class Value>
+CLI::Option* add_choice(CLI::App& c, const std::string& name, Value& value,
+                        const std::vector<std::pair<std::string, Value>>& choices,
+                        const std::string& what) {
+  std::vector<std::string> words;
+  for (const auto& [word, meaning] : choices) words.push_back(word);
+  return c
+      .add_option_function<std::string>(
+          name,
+          [&value, choices](const std::string& text) {
+            for (const auto& [word, meaning] : choices) {
+              if (word == text) value = meaning;
+            }
+          },
+          what + " (default: " + words[0] + ")")
+      ->check(CLI::IsMember(words));
+}
+
+void add_pool_build(CLI::App& pool, selection& chosen) {
+  auto o = std::make_shared<pool_options>();
+  CLI::App& c = *add_command(pool, chosen, "build",
+                             "Texts -> a pool of adapters that are trained together", o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--data", o->data,
+               "JSON lines of prompt, completion and, if known, task; of a folder all *.jsonl, "
+               "each a task")
+      ->type_name("FILE|DIR")
+      ->required();
+  c.add_option("--out,-o", o->out, "Pool file to write; with --single a PEFT directory")
+      ->type_name("FILE")
+      ->required();
+  train::pool_options& how = o->how;
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 20);
+  auto* adapters = c.add_option("--adapters", how.adapters, "Number of adapters")
+                       ->check(positive)
+                       ->capture_default_str();
+  auto* rank =
+      c.add_option("--rank", how.rank, "Of each adapter")->check(positive)->capture_default_str();
+  auto* alpha =
+      c.add_option("--alpha", how.alpha, "Scale is alpha / rank (default: twice the rank)")
+          ->check(finite_number(false));
+  auto* tau =
+      c.add_option("--tau", how.tau, "Temperature of the similarities")->capture_default_str();
+  auto* init = add_choice(
+      c, "--init", how.init,
+      {{"auto", train::pool_init::automatic},
+       {"kmeans", train::pool_init::k_means},
+       {"tasks", train::pool_init::tasks}},
+      "Index vectors: one per task, or centres of clusters; auto: tasks where they are as "
+      "many as the adapters");
+  add_choice(c, "--start", how.start,
+             {{"copies", train::pool_start::copies}, {"random", train::pool_start::random}},
+             "Adapters begin as copies of one that was trained on all data, or at random");
+  using kind = train::chosen_gates::kind;
+  add_choice(c, "--weights", how.weights.which,
+             {{"group", kind::leave_one_out},
+              {"whole-group", kind::whole_group},
+              {"sample", kind::per_sample}},
+             "A sample trains with the weights of its user's other samples, of all of them, or of "
+             "its own");
+  auto* policy = add_choice(c, "--policy", how.by_factors, {{"concat", false}, {"linear", true}},
+                            "The blend that is trained through, and deployed");
+  auto* index = c.add_flag("--train-index", how.train_index, "Index vectors learn, too");
+  c.add_option("--index-rate", how.index_rate, "How far they turn in a step, times --rate")
+      ->check(finite_number(true))
+      ->needs(index)
+      ->capture_default_str();
+  c.add_option("--balance", how.balance, "How dear it is to use adapters unevenly")
+      ->check(finite_number(false))
+      ->needs(index)
+      ->capture_default_str();
+  auto* alone = c.add_flag("--independent", how.independent,
+                           "Each adapter trains alone, on its task or cluster")
+                    ->excludes(index);
+  auto* single =
+      c.add_flag("--single", o->single, "One adapter on all data: what a pool is compared with")
+          ->excludes(index)
+          ->excludes(alone);
+  auto* add = c.add_option("--add", o->add,
+                           "A finished pool gets one more adapter, trained beside the others, "
+                           "which stay as they are to the bit; --out may be the same file")
+                  ->type_name("FILE")
+                  ->excludes(index)
+                  ->excludes(single);
+  for (auto* option : {adapters, rank, alpha, tau, init, policy}) add->excludes(option);
+  c.add_option("--name", o->name, "Of that adapter (default: that of --data)")->needs(add);
+  c.add_option("--steps", how.steps, "Of joint training; of each adapter that trains alone")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--shared-steps", how.shared_steps,
+               "Of the adapter that all start from (default: a quarter of the steps)")
+      ->check(count());
+  c.add_option("--users", how.users, "Simulated users per step")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--samples", how.samples,
+               "Of each user; an adapter that trains alone has users * samples in a batch")
+      ->check(positive)
+      ->capture_default_str();
+  c.add_option("--rate", how.training.schedule.peak, "Peak learning rate")
+      ->check(finite_number(true))
+      ->capture_default_str();
+  c.add_option("--warm-up", how.training.schedule.warm_up, "Steps until then")
+      ->check(count())
+      ->capture_default_str();
+  c.add_option("--decay", how.training.optimizer.decay, "Of AdamW")
+      ->check(finite_number(false))
+      ->capture_default_str();
+  c.add_option("--dropout", how.training.dropout.rate, "Of what adapters read")
+      ->check(CLI::Range(0.0, 0.99) & finite_number(false))
+      ->capture_default_str();
+  c.add_flag("--recompute", how.training.spread.recompute,
+             "Keep one layer's activations instead of all: less memory, a third more time");
+  c.add_option("--checkpoint", how.checkpoint.file,
+               "The same command goes on from there after an interruption, to the same bits")
+      ->type_name("FILE");
+  c.add_option("--checkpoint-every", how.checkpoint.every_steps,
+               "Steps between two of them (default: 30 seconds)")
+      ->check(positive)
+      ->needs("--checkpoint");
+  c.add_option("--threads", o->threads,
+               "Default: as many as the machine has; part of what the "
+               "result depends on")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1024}));
+  c.add_option("--seed", how.seed, "Of everything random")->capture_default_str();
+}
+
 void add_pool(CLI::App& parent, selection& chosen) {
   CLI::App& pool = *parent.add_subcommand("pool", "Make a pool of adapters, or change one");
   pool.require_subcommand(1);
   add_pool_edits(pool, chosen);
   add_pool_import(pool, chosen);
   add_pool_tune(pool, chosen);
-  auto o = std::make_shared<pool_options>();
-  CLI::App& c = *add_command(pool, chosen, "build",
-                             "Cluster samples and train one adapter per cluster, jointly", o, run);
-  add_model_options(c, o->model, true);
-  c.add_option("--data", o->data, "JSON lines of prompt, completion and, if known, task")
-      ->type_name("FILE")
-      ->required();
-  c.add_option("--out,-o", o->out, "Pool file to write")->type_name("FILE")->required();
-  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 20);
-  c.add_option("--adapters", o->adapters, "Number of adapters")
-      ->check(positive)
-      ->capture_default_str();
-  c.add_option("--rank", o->rank, "Of each adapter")->check(positive)->capture_default_str();
-  c.add_option("--alpha", o->alpha, "Scale is alpha / rank (default: twice the rank)")
-      ->check(finite_number(false));
-  c.add_option("--tau", o->tau, "Temperature of the similarities")->capture_default_str();
-  c.add_option("--steps", o->steps, "Of joint training")->check(positive)->capture_default_str();
-  c.add_option("--shared-steps", o->shared_steps,
-               "Of the adapter that all start from (default: a quarter of the steps)")
-      ->check(count());
-  c.add_option("--users", o->users, "Simulated users per step")
-      ->check(positive)
-      ->capture_default_str();
-  c.add_option("--samples", o->samples, "Samples of each of them")
-      ->check(positive)
-      ->capture_default_str();
-  c.add_option("--rate", o->rate, "Peak learning rate")
-      ->check(finite_number(true))
-      ->capture_default_str();
-  c.add_option("--seed", o->seed, "Of everything random")->capture_default_str();
+  add_pool_build(pool, chosen);
 }
 
 void add_customize(CLI::App& parent, selection& chosen) {

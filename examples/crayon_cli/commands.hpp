@@ -11,6 +11,7 @@
 #include <crayon/concepts.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/model/sampler.hpp>
+#include <crayon/train/pool_options.hpp>
 
 #include "cli.hpp"
 #include "embedding_options.hpp"
@@ -68,16 +69,11 @@ struct pool_options {
   model_options model;
   std::string data;
   std::string out;
-  std::size_t adapters = 8;
-  std::size_t rank = 4;
-  float alpha = 0;  ///< 0: twice the rank
-  float tau = 0.1F;
-  std::size_t steps = 600;
-  std::size_t shared_steps = 0;  ///< 0: a quarter of the steps
-  std::size_t users = 8;         ///< simulated ones per step
-  std::size_t samples = 8;       ///< of each
-  float rate = 5e-3F;
-  std::uint64_t seed = 1;
+  train::pool_options how;
+  bool single = false;      ///< one adapter on all data instead of a pool
+  std::string add;          ///< pool that gets one more adapter instead; empty: none
+  std::string name;         ///< of that adapter; empty: the last part of `data`
+  std::size_t threads = 0;  ///< 0: as many as the machine has
 };
 
 /// An adapter into a pool: a new one, or in the place of the one of that name.

@@ -1,218 +1,178 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstdint>
 #include <cstdio>
-#include <map>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include <crayon/adapter/peft.hpp>
+#include <crayon/adapter/pool_edit.hpp>
 #include <crayon/adapter/pool_file.hpp>
-#include <crayon/blend/concat.hpp>
-#include <crayon/core/rng.hpp>
-#include <crayon/match/cosine_softmax.hpp>
-#include <crayon/match/discriminant.hpp>
-#include <crayon/match/embedding.hpp>
-#include <crayon/match/index_space.hpp>
-#include <crayon/train/joint_pool.hpp>
-#include <crayon/train/k_means.hpp>
-#include <crayon/train/pretrain.hpp>
+#include <crayon/io/file_copy.hpp>
+#include <crayon/train/build_pool.hpp>
+#include <crayon/train/extend_pool.hpp>
 
 #include "commands.hpp"
 #include "encoded.hpp"
-#include "users.hpp"
+#include "matching.hpp"
 
 namespace crayon::cli {
 namespace {
 
-/// Samples in index space, and the index vectors there.
-struct placed_samples {
-  match::index_space space;
-  std::size_t width = 0;
-  std::vector<float> places;            ///< (samples, width)
-  std::vector<float> index;             ///< (adapters, width)
-  std::vector<std::size_t> assignment;  ///< adapter of each sample
-  std::vector<std::size_t> sizes;       ///< samples of each adapter
-};
-
-/// The task of each sample as a number; empty if a sample has none.
-std::vector<std::size_t> known_tasks(const std::vector<sample>& samples) {
-  std::map<std::string, std::size_t> numbers;
-  std::vector<std::size_t> tasks;
-  for (const auto& s : samples) {
-    if (s.task.empty()) return {};
-    tasks.push_back(numbers.emplace(s.task, numbers.size()).first->second);
-  }
-  return tasks;
+/// What every kind of training tells in the end.
+void tell(const train::pool_report& done, const std::string& what, const pool_options& o,
+          double seconds, json& report) {
+  std::printf("%s: %s, loss %.4f, %.0f tokens/s, %.1f s, at most %.0f MB\n", o.out.c_str(),
+              what.c_str(), done.loss,
+              done.seconds > 0 ? static_cast<double>(done.rows) / done.seconds : 0.0, seconds,
+              static_cast<double>(peak_memory()) / 1e6);
+  report["out"] = o.out;
+  report["steps"] = done.steps;
+  report["resumed_at"] = done.resumed;
+  report["loss"] = done.loss;
+  report["losses"] = done.losses;
+  report["tokens"] = done.rows;
+  report["training_seconds"] = done.seconds;
+  report["training_bytes"] = done.bytes;
+  report["peak_memory_bytes"] = peak_memory();
+  report["seconds"] = seconds;
+  report["backend"] = backend::name();
 }
 
-/// Clusters of embeddings that nobody has labelled, each part scaled to the same mean length.
-result<std::vector<std::size_t>> cluster(matrix_view<const float> rows, std::size_t parts,
-                                         std::size_t count, rng& random) {
-  const std::vector<float> centre = match::mean_of(rows);
-  const std::size_t part = rows.cols / parts;
-  std::vector<double> squares(parts);
-  for (std::size_t i = 0; i < rows.rows; ++i) {
-    for (std::size_t j = 0; j < rows.cols; ++j) {
-      const double x = double{rows.row(i)[j]} - double{centre[j]};
-      squares[j / part] += x * x;
-    }
+void tell_usage(const train::usage_report& usage, const std::vector<std::string>& names,
+                json& report) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    std::printf("  %-16s weight %.3f, nearest of %zu samples\n", names[i].c_str(), usage.mean[i],
+                usage.nearest[i]);
+    report["usage"].push_back({{"name", names[i]},
+                               {"mean_weight", usage.mean[i]},
+                               {"nearest_samples", usage.nearest[i]}});
   }
-  std::vector<float> scaled(rows.size());
-  for (std::size_t i = 0; i < rows.rows; ++i) {
-    for (std::size_t j = 0; j < rows.cols; ++j) {
-      const double length = std::sqrt(squares[j / part]);
-      scaled[i * rows.cols + j] =
-          length > 0 ? static_cast<float>((double{rows.row(i)[j]} - double{centre[j]}) / length)
-                     : 0.0F;
-    }
-    match::normalise(std::span(scaled).subspan(i * rows.cols, rows.cols));
-  }
-  CRAYON_TRY(auto made,
-             train::k_means<backend>({scaled.data(), rows.rows, rows.cols}, count, random));
-  return std::move(made.assignment);
+  report["imbalance"] = usage.imbalance;
 }
 
-/// Known tasks, or else clusters, give the discriminant space; one adapter per task where there are
-/// as many of them as tasks, else one per cluster in that space.
-result<placed_samples> place_samples(matrix_view<const float> rows, std::size_t parts,
-                                     const std::vector<sample>& samples, std::size_t adapters,
-                                     rng& random) {
-  std::vector<std::size_t> task = known_tasks(samples);
-  if (task.empty()) {
-    CRAYON_TRY(task, cluster(rows, parts, adapters, random));
+/// Which file it is about: the checkpoint's errors say so themselves.
+error about(const pool_options& o, const error& e) {
+  const std::string& saved = o.how.checkpoint.file;
+  if (!saved.empty() && e.text.starts_with(saved + ":")) return e;
+  return {e.code, o.data + ": " + e.text};
+}
+
+template <element E>
+result<void> put_in(const pool_options& o, const std::string& name, const std::string& base_hash,
+                    const train::pool_addition& made) {
+  const auto rounded = adapter::rounded_to<E>(made.adapter);
+  return adapter::add_adapter(o.out, adapter::pool_entry<E>{rounded, name, made.index, base_hash});
+}
+
+/// "data/dates.jsonl" -> "dates"
+std::string name_of(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  path = path.substr(path.find_last_of('/') + 1);
+  const std::size_t dot = path.rfind('.');
+  return dot == 0 || dot == std::string::npos ? path : path.substr(0, dot);
+}
+
+/// One more adapter for a pool that stays as it is.
+result<void> extend(const pool_options& o, const weights& model,
+                    std::span<const engine::encoded_sample> samples, const train::pool_options& how,
+                    thread_pool& threads, train::stage_progress progress, json& report) {
+  const stopwatch watch;
+  const std::string name = o.name.empty() ? name_of(o.data) : o.name;
+  CRAYON_TRY(const auto file, adapter::pool_contents::open(o.add));
+  CRAYON_TRY(const auto pool, adapter::load_pool<float>(file));
+  const auto& names = pool.info().names;
+  if (std::find(names.begin(), names.end(), name) != names.end()) {
+    return error{errc::bad_value, o.add + ": has an adapter " + name + " already"};
   }
-  const std::size_t tasks = *std::max_element(task.begin(), task.end()) + 1;
-  placed_samples placed;
-  if (tasks > 1) {
-    const std::size_t directions = std::min(tasks - 1, rows.cols);
-    CRAYON_TRY(placed.space, match::fit_discriminant(rows, task, directions, parts));
-  } else {
-    placed.space.centre = match::mean_of(rows);
+  auto placed = place_samples_of(pool.info(), model, samples, threads);
+  if (!placed) return error{placed.error().code, o.add + ": " + placed.error().text};
+  const std::string hash = model.hash();
+  auto made = train::train_addition<backend>(
+      model, hash, pool, samples, {placed->data(), samples.size(), placed->size() / samples.size()},
+      how, threads, progress);
+  if (!made) return about(o, made.error());
+  if (o.out != o.add) {
+    CRAYON_TRY(auto copy, io::atomic_file::create(o.out));
+    CRAYON_CHECK(io::copy_contents(o.add, copy));
+    CRAYON_CHECK(copy.commit());
   }
-  placed.width = placed.space.size(rows.cols);
-  placed.places.resize(rows.rows * placed.width);
-  for (std::size_t i = 0; i < rows.rows; ++i) {
-    placed.space.place({rows.row(i), rows.cols},
-                       std::span(placed.places).subspan(i * placed.width, placed.width));
+  switch (file.type()) {
+    case dtype::f32:
+      CRAYON_CHECK(put_in<float>(o, name, hash, *made));
+      break;
+    case dtype::bf16:
+      CRAYON_CHECK(put_in<bf16>(o, name, hash, *made));
+      break;
+    case dtype::f16:
+      CRAYON_CHECK(put_in<f16>(o, name, hash, *made));
+      break;
   }
-  const matrix_view<const float> places(placed.places.data(), rows.rows, placed.width);
-  if (tasks == adapters && adapters > 1) {
-    placed.index = match::centroids(places, task, tasks);
-    placed.assignment = std::move(task);
-    placed.sizes.resize(adapters);
-    for (const std::size_t t : placed.assignment) ++placed.sizes[t];
-  } else {
-    CRAYON_TRY(auto made, train::k_means<backend>(places, adapters, random));
-    placed.index.assign(made.centres.begin(), made.centres.end());
-    placed.assignment = std::move(made.assignment);
-    placed.sizes = std::move(made.sizes);
-  }
-  return placed;
+  tell(made->report,
+       "adapter " + name + " beside " + std::to_string(pool.size()) + " others from " +
+           std::to_string(samples.size()) + " samples",
+       o, watch.seconds(), report);
+  auto all = names;
+  all.push_back(name);
+  tell_usage(made->report.usage, all, report);
+  report["adapters"] = all.size();
+  report["rank"] = made->adapter.shape(0).rank;
+  return {};
 }
 
 }  // namespace
 
 result<void> run(const pool_options& o, json& report) {
-  CRAYON_TRY(const match::cosine_softmax match, match::cosine_softmax::with_tau(o.tau));
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
-  CRAYON_TRY(const auto samples, read_samples(o.data));
-  if (samples.size() < o.adapters) {
-    return error{errc::bad_value, o.data + ": " + std::to_string(samples.size()) + " samples for " +
-                                      std::to_string(o.adapters) + " adapters"};
-  }
-  CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.data));
-
+  CRAYON_TRY(const auto texts, read_samples(o.data));
+  CRAYON_TRY(const auto encoded, encode_samples(texts, tokens, model.config(), o.data));
+  const std::span<const engine::encoded_sample> samples(encoded);
   const stopwatch watch;
-  thread_pool threads;
-  using pooling = config::embedding;
-  const std::vector<float> embedded = embed_samples<pooling>(model, encoded, threads);
-  const std::size_t length = pooling::size(model.config().dim);
-  rng random(o.seed);
-  CRAYON_TRY(const placed_samples placed,
-             place_samples({embedded.data(), encoded.size(), length}, pooling::size(1), samples,
-                           o.adapters, random));
-  const std::size_t width = placed.width;
-  const matrix_view<const float> points(placed.places.data(), encoded.size(), width);
-  const matrix_view<const float> index(placed.index.data(), o.adapters, width);
-  const user_source users(samples, placed.assignment);
+  thread_pool threads(o.threads == 0 ? std::thread::hardware_concurrency() : o.threads);
+  train::pool_options how = o.how;
+  how.base_model = o.model.model;
+  training_bar bar;
+  const auto progress = [&](std::string_view stage, const train::training_progress& now,
+                            std::size_t steps) {
+    bar.show(stage, now.step, steps, now.loss, now.tokens_per_second);
+    return true;
+  };
+  report["samples"] = texts.size();
+  report["rank"] = how.rank;
 
-  using model::projection;
-  constexpr std::array sites{projection::q,    projection::k,  projection::v,   projection::o,
-                             projection::gate, projection::up, projection::down};
-  train::training_options<> training;
-  training.schedule.peak = o.rate;
-  training.schedule.warm_up = 30;
-  const auto shapes = train::lora_shapes(
-      model.config(), o.rank, o.alpha > 0 ? o.alpha : 2 * static_cast<float>(o.rank), sites);
-
-  // All adapters start from one that has seen everything: that aligns their factors.
-  auto shared = train::initial_adapter(shapes, random);
-  training.steps = o.shared_steps == 0 ? o.steps / 4 : o.shared_steps;
-  {
-    progress_bar bar("first adapter");
-    CRAYON_TRY(const auto done, train::train_adapter<backend>(
-                                    model, shared, training,
-                                    [&](std::size_t, train::packed_batch& batch) {
-                                      for (std::size_t i = 0; i < o.users * o.samples; ++i) {
-                                        const auto& s = encoded[random.below(encoded.size())];
-                                        batch.add(s.ids, s.prompt_tokens);
-                                      }
-                                    },
-                                    threads,
-                                    [&](const train::training_progress& p) {
-                                      bar.show(p.step + 1, training.steps,
-                                               "loss " + std::to_string(p.loss));
-                                    }));
-    report["shared_loss"] = done.last_loss;
+  if (!o.add.empty()) return extend(o, model, samples, how, threads, progress, report);
+  if (o.single) {
+    auto made = train::build_single<backend>(model, samples, how, threads, progress);
+    if (!made) return about(o, made.error());
+    adapter::peft_info info;
+    info.base_model = o.model.model;
+    info.base_hash = model.hash();
+    CRAYON_CHECK(adapter::save_peft(o.out, made->adapter, info));
+    tell(made->report, "an adapter of rank " + std::to_string(how.rank), o, watch.seconds(),
+         report);
+    return {};
   }
-
-  std::vector<adapter::lora_adapter<float>> adapters(o.adapters, shared);
-  training.steps = o.steps;
-  progress_bar bar("pool");
-  CRAYON_TRY(const auto done,
-             train::joint_pool<backend>(
-                 model, std::span(adapters), index, match, train::leave_one_out{}, training,
-                 [&](std::size_t, train::grouped_batch& batch) {
-                   for (std::size_t user = 0; user < o.users; ++user) {
-                     batch.begin_group();
-                     for (const std::size_t i : users.draw(o.samples, random)) {
-                       batch.add(encoded[i].ids, encoded[i].prompt_tokens, {points.row(i), width});
-                     }
-                   }
-                 },
-                 threads,
-                 [&](const train::training_progress& p) {
-                   bar.show(p.step + 1, training.steps, "loss " + std::to_string(p.loss));
-                 }));
-
-  adapter::pool_info info;
-  info.base_model = o.model.model;
-  info.base_hash = model.hash();
-  info.embedding = pooling::name();
-  info.matcher = match::cosine_softmax::name();
-  info.tau = o.tau;
-  info.blend = blend::concat::name();
-  info.centre = placed.space.centre;
-  info.projection = placed.space.projection;
-  info.notes["weights in training"] = train::leave_one_out::name();
-  CRAYON_TRY(const auto pool, adapter::pool<float>::build(adapters, index, std::move(info)));
-  CRAYON_CHECK(adapter::save_pool(o.out, pool));
-
-  std::printf("%s: %zu adapters of rank %zu, %zu samples of %zu tasks, loss %.4f, %.1f s\n",
-              o.out.c_str(), pool.size(), o.rank, samples.size(), users.tasks(), done.last_loss,
-              watch.seconds());
-  report["out"] = o.out;
-  report["adapters"] = pool.size();
-  report["rank"] = o.rank;
-  report["samples"] = samples.size();
-  report["tasks"] = users.tasks();
-  report["steps"] = done.steps;
-  report["loss"] = done.last_loss;
-  report["cluster_sizes"] = placed.sizes;
-  report["bytes"] = pool.bytes();
-  report["seconds"] = watch.seconds();
-  report["backend"] = backend::name();
+  std::vector<std::string> tasks;
+  for (const auto& t : texts) tasks.push_back(t.task);
+  auto made = train::build_pool<backend, config::embedding>(
+      model, samples, std::span<const std::string>(tasks), how, threads, progress);
+  if (!made) return about(o, made.error());
+  CRAYON_CHECK(adapter::save_pool(o.out, made->pool));
+  const auto& done = made->report;
+  tell(done,
+       std::to_string(made->pool.size()) + " adapters of rank " + std::to_string(how.rank) +
+           " from " + std::to_string(texts.size()) + " samples of " + std::to_string(done.tasks) +
+           (how.init == train::pool_init::k_means ? " clusters" : " tasks"),
+       o, watch.seconds(), report);
+  tell_usage(done.usage, made->pool.info().names, report);
+  report["adapters"] = made->pool.size();
+  report["tasks"] = done.tasks;
+  report["shared_losses"] = done.shared_losses;
+  report["cluster_sizes"] = done.sizes;
+  report["bytes"] = made->pool.bytes();
   return {};
 }
 

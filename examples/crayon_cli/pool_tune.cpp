@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -11,10 +12,10 @@
 #include <crayon/blend/concat.hpp>
 #include <crayon/core/rng.hpp>
 #include <crayon/engine/completion_loss.hpp>
+#include <crayon/train/simulated_users.hpp>
 
 #include "commands.hpp"
 #include "matching.hpp"
-#include "users.hpp"
 
 namespace crayon::cli {
 namespace {
@@ -93,7 +94,8 @@ class user_losses {
   session session_;
 };
 
-std::vector<tuning_user> draw_users(const pool_tune_options& o, const user_source& source) {
+std::vector<tuning_user> draw_users(const pool_tune_options& o,
+                                    const train::simulated_users& source) {
   rng random(o.seed);
   std::vector<tuning_user> users(o.users);
   for (auto& user : users) {
@@ -154,8 +156,10 @@ result<void> run(const pool_tune_options& o, json& report) {
   }
   CRAYON_TRY(const auto samples, read_samples(o.data));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.data));
-  const std::vector<std::size_t> one_cluster(samples.size());
-  const auto users = draw_users(o, user_source(samples, one_cluster));
+  std::map<std::string, std::size_t> tasks;  // "" is one of its own
+  std::vector<std::size_t> task;
+  for (const auto& s : samples) task.push_back(tasks.emplace(s.task, tasks.size()).first->second);
+  const auto users = draw_users(o, train::simulated_users(task));
   if (users.empty()) {
     return error{errc::bad_value, o.data + ": " + std::to_string(samples.size()) +
                                       " samples are too few to hold some out"};

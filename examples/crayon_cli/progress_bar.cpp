@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -17,6 +18,7 @@ progress_bar::~progress_bar() {
 void progress_bar::show(std::size_t done, std::size_t total, const std::string& note) {
   using namespace std::chrono_literals;
   const auto now = clock::now();
+  if (before_ == none) before_ = done;
   if (!terminal_ || total == 0 || now - start_ < 1s || now - last_ < 100ms) return;
   last_ = now;
   drawn_ = true;
@@ -24,11 +26,31 @@ void progress_bar::show(std::size_t done, std::size_t total, const std::string& 
   const std::size_t filled = width * done / total;
   const std::string bar = std::string(filled, '#') + std::string(width - filled, '.');
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const double left =
-      done == 0 ? 0 : elapsed * static_cast<double>(total - done) / static_cast<double>(done);
+  const double left = done == before_ ? 0
+                                      : elapsed * static_cast<double>(total - done) /
+                                            static_cast<double>(done - before_);
   std::fprintf(stderr, "\r\033[K%s [%s] %zu/%zu, %.0f s left %s", label_.c_str(), bar.c_str(), done,
                total, left, note.c_str());
   std::fflush(stderr);
+}
+
+void training_bar::show(std::string_view stage, std::size_t step, std::size_t steps, double loss,
+                        double tokens_per_second) {
+  if (stage != stage_ || !bar_) {
+    stage_ = stage;
+    bar_.emplace(stage_);
+    mean_ = loss;
+  }
+  mean_ += 0.05 * (loss - mean_);
+  char note[96];
+  std::snprintf(note, sizeof note, "loss %.3f, %.0f tokens/s", mean_, tokens_per_second);
+  bar_->show(step + 1, steps, note);
+}
+
+std::size_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace crayon::cli

@@ -137,6 +137,58 @@ TEST_CASE("adapters that train alone, and one on all samples", "[train]") {
   CHECK(one->report.losses.back() < one->report.losses.front());
 }
 
+TEST_CASE("a pool on a frozen base in bf16 is that on its values in f32", "[train]") {
+  build_setting s;
+  model::llama_weights<bf16> half(s.weights.config());
+  for (std::size_t i = 0; i < half.matrices().size(); ++i) {
+    half.matrices()[i] = from_float<bf16>(s.weights.matrices()[i]);
+    s.weights.matrices()[i] = to_float(half.matrices()[i]);
+  }
+  std::copy(s.weights.norms().begin(), s.weights.norms().end(), half.norms().begin());
+  s.options.train_index = true;
+  const auto on = [&](const auto& weights) {
+    return train::build_pool<build_backend>(weights, tokenizer::byte_tokenizer{}, s.texts,
+                                            s.options, s.threads);
+  };
+  const auto wide = on(s.weights);
+  s.options.checkpoint.file = (s.folder / "half").string();
+  const auto made = on(half);
+  REQUIRE(wide);
+  REQUIRE(made);
+  CHECK(made->pool.info().base_hash == s.weights.hash());  // so that either storage can use it
+  CHECK(made->report.losses.front() > made->report.losses.back());
+  for (std::size_t i = 0; i < made->report.losses.size(); ++i) {
+    CHECK(made->report.losses[i] == Approx(wide->report.losses[i]).epsilon(1e-4));
+  }
+  CHECK(made->report.bytes > 0);
+  CHECK(made->report.rows > 9 * 6 * 5);
+
+  const auto other = on(s.weights);
+  REQUIRE(!other);
+  CHECK(other.error().text.ends_with(
+      "the checkpoint is of a run with base type bf16, this run has f32"));
+}
+
+TEST_CASE("users as the caller draws them", "[train]") {
+  build_setting s;
+  std::size_t drawn = 0;
+  const auto first_six = [&](std::size_t count, rng& random) {
+    std::vector<std::size_t> of(count);
+    for (auto& i : of) i = random.below(6);
+    ++drawn;
+    return of;
+  };
+  const train::user_draw draw(first_six);
+  s.options.draw = &draw;
+  const auto made = s.build();
+  REQUIRE(made);
+  CHECK(drawn == s.options.users * s.options.steps);
+  s.options.draw = nullptr;
+  const auto other = s.build();
+  REQUIRE(other);
+  CHECK(made->report.losses.front() != other->report.losses.front());
+}
+
 TEST_CASE("a build that is stopped anywhere ends with the same file", "[train]") {
   build_setting s;
   s.options.train_index = true;

@@ -3,24 +3,22 @@
 
 #include <sys/stat.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
-#include <crayon/blend/concat.hpp>
 #include <crayon/engine/sample.hpp>
-#include <crayon/match/cosine_softmax.hpp>
-#include <crayon/match/discriminant.hpp>
 #include <crayon/model/hf_llama.hpp>
 #include <crayon/router/threshold.hpp>
 #include <crayon/serve/router_file.hpp>
 #include <crayon/tokenizer/bpe_trainer.hpp>
+#include <crayon/train/build_pool.hpp>
 #include <crayon/train/initialise.hpp>
-#include <crayon/train/joint_pool.hpp>
 #include <crayon/train/pretrain.hpp>
 
 #include "evaluate.hpp"
@@ -36,9 +34,6 @@ using tokenizer::llama2c_tokenizer;
 constexpr std::size_t vocabulary = 768;
 constexpr std::size_t pool_rank = 2;
 constexpr float pool_tau = 0.05F;
-constexpr std::array every_linear{
-    model::projection::q,    model::projection::k,  model::projection::v,   model::projection::o,
-    model::projection::gate, model::projection::up, model::projection::down};
 
 model::llama_config shape_of(bool server) {
   model::llama_config c;
@@ -173,111 +168,72 @@ result<void> train_further(const std::string& directory, const llama2c_tokenizer
   return {};
 }
 
-/// Texts of every task with their place in index space.
+/// Texts of every task.
 struct corpus {
   std::vector<engine::encoded_sample> samples;  ///< task after task, `each` of each
-  std::vector<std::size_t> task;
-  std::size_t each = 0;
-  std::vector<float> places;  ///< (samples, width)
-  std::size_t width = 0;
-  match::index_space space;
-
-  [[nodiscard]] std::span<const float> place(std::size_t i) const {
-    return std::span(places).subspan(i * width, width);
-  }
+  std::vector<std::string> tasks;               ///< of each sample
+  std::size_t each = 300;
 };
 
-result<corpus> make_corpus(const weights& model, const llama2c_tokenizer& tokens, rng random,
-                           thread_pool& threads) {
+corpus make_corpus(const llama2c_tokenizer& tokens, rng random) {
   corpus c;
-  c.each = 300;
   for (std::size_t t = 0; t < tasks().size(); ++t) {
     for (std::size_t i = 0; i < c.each; ++i) {
       c.samples.push_back(encode(tokens, generate(t, split::train, random)));
-      c.task.push_back(t);
+      c.tasks.push_back(name_of(t));
     }
-  }
-  using pooling = match::error_pooling;
-  const std::size_t length = pooling::size(model.config().dim);
-  std::vector<float> rows(c.samples.size() * length);
-  threads.parallel_for(threads.concurrency(), [&](std::size_t part) {
-    cli::session s(model);
-    const auto [first, last] = part_of(c.samples.size(), part, threads.concurrency());
-    for (std::size_t i = first; i < last; ++i) {
-      match::embed<pooling>(s, c.samples[i].ids, c.samples[i].prompt_tokens,
-                            std::span(rows).subspan(i * length, length));
-    }
-  });
-  c.width = tasks().size() - 1;
-  CRAYON_TRY(c.space,
-             match::fit_discriminant({rows.data(), c.samples.size(), length}, c.task, c.width, 3));
-  c.places.resize(c.samples.size() * c.width);
-  for (std::size_t i = 0; i < c.samples.size(); ++i) {
-    c.space.place(std::span(rows).subspan(i * length, length),
-                  std::span(c.places).subspan(i * c.width, c.width));
   }
   return c;
 }
 
-adapter::lora_adapter<bf16> rounded(const adapter::lora_adapter<float>& from) {
-  adapter::lora_adapter<bf16> to(from.shapes());
-  const auto copy = [](matrix_view<const float> a, matrix_view<bf16> b) {
-    for (std::size_t i = 0; i < a.size(); ++i) b.data[i] = from_float<bf16>(a.data[i]);
-  };
-  for (std::size_t s = 0; s < from.size(); ++s) {
-    copy(from.factors(s).a, to.a(s));
-    copy(from.factors(s).b, to.b(s));
-  }
-  return to;
+/// What the pool and the one adapter for everything have in common: 64 samples per step.
+train::pool_options training_of(std::size_t rank, float rate, std::uint64_t seed) {
+  train::pool_options o;
+  o.rank = rank;
+  o.alpha = static_cast<float>(rank);
+  o.steps = 1000;
+  o.users = 8;
+  o.samples = brought;
+  o.training = schedule(o.steps, rate, 30, 0);
+  o.seed = seed;
+  return o;
 }
 
-result<void> make_pool(const assets& files, const weights& model, const corpus& c, rng random,
-                       thread_pool& threads, cli::json& report) {
-  const std::vector<float> centroids =
-      match::centroids({c.places.data(), c.samples.size(), c.width}, c.task, tasks().size());
-  const matrix_view<const float> index(centroids.data(), tasks().size(), c.width);
-  const match::cosine_softmax match{pool_tau};
-  std::vector<adapter::lora_adapter<float>> adapters;
-  const auto shapes =
-      train::lora_shapes(model.config(), pool_rank, static_cast<float>(pool_rank), every_linear);
-  for (std::size_t t = 0; t < tasks().size(); ++t) {
-    adapters.push_back(train::initial_adapter(shapes, random));
-  }
-  const auto options = schedule(1000, 5e-3F, 30, 0);
-  training_log log("pool", options.steps);
-  CRAYON_TRY(const auto done,
-             train::joint_pool<backend>(
-                 model, std::span(adapters), index, match, train::leave_one_out{}, options,
-                 [&](std::size_t, train::grouped_batch& batch) {
-                   for (std::size_t user = 0; user < 8; ++user) {
-                     batch.begin_group();
-                     const task_mix mix = random_mix(random);
-                     for (std::size_t i = 0; i < brought; ++i) {
-                       const std::size_t of = mix[i % mix.size()] * c.each + random.below(c.each);
-                       batch.add(c.samples[of].ids, c.samples[of].prompt_tokens, c.place(of));
-                     }
-                   }
-                 },
-                 threads, [&](const train::training_progress& p) { log(p); }));
-  adapter::pool_info info;
-  info.base_model = "crayon-demo-device";
-  info.base_hash = model.hash();
-  info.embedding = match::error_pooling::name();
-  info.matcher = match::cosine_softmax::name();
-  info.blend = blend::concat::name();
-  info.tau = pool_tau;
-  info.centre = c.space.centre;
-  info.projection = c.space.projection;
-  info.notes["training weights"] = train::leave_one_out::name();
-  for (std::size_t t = 0; t < tasks().size(); ++t) info.names.push_back(name_of(t));
+result<void> make_pool(const assets& files, const weights& model, const corpus& c,
+                       std::uint64_t seed, thread_pool& threads, cli::json& report) {
+  auto how = training_of(pool_rank, 5e-3F, seed);
+  how.adapters = tasks().size();
+  how.tau = pool_tau;
+  how.init = train::pool_init::tasks;
+  how.start = train::pool_start::random;
+  how.base_model = "crayon-demo-device";
+  const auto mixed = [&](std::size_t count, rng& random) {
+    const task_mix mix = random_mix(random);
+    std::vector<std::size_t> drawn;
+    for (std::size_t i = 0; i < count; ++i) {
+      drawn.push_back(mix[i % mix.size()] * c.each + random.below(c.each));
+    }
+    return drawn;
+  };
+  const train::user_draw draw(mixed);
+  how.draw = &draw;
+  training_log log("pool", how.steps);
+  CRAYON_TRY(const auto made,
+             train::build_pool<backend>(
+                 model, std::span(c.samples), std::span(c.tasks), how, threads,
+                 [&](std::string_view, const train::training_progress& p, std::size_t) {
+                   log(p);
+                   return true;
+                 }));
   std::vector<adapter::lora_adapter<bf16>> stored;
-  for (const auto& a : adapters) stored.push_back(rounded(a));
-  CRAYON_TRY(const auto pool,
-             adapter::pool<bf16>::build(std::span(std::as_const(stored)), index, std::move(info)));
+  for (std::size_t t = 0; t < made.pool.size(); ++t)
+    stored.push_back(adapter::rounded_to<bf16>(made.pool.extract(t)));
+  CRAYON_TRY(const auto pool, adapter::pool<bf16>::build(std::span(std::as_const(stored)),
+                                                         made.pool.index(), made.pool.info()));
   CRAYON_CHECK(adapter::save_pool(files.pool(), pool));
-  report["pool"] = {{"adapters", adapters.size()}, {"rank", pool_rank},
-                    {"steps", options.steps},      {"loss", log.loss()},
-                    {"seconds", done.seconds},     {"bytes", pool.bytes()}};
+  report["pool"] = {{"adapters", pool.size()}, {"rank", pool_rank},
+                    {"steps", how.steps},      {"loss", log.loss()},
+                    {"bytes", pool.bytes()},   {"seconds", made.report.seconds}};
   return {};
 }
 
@@ -288,29 +244,24 @@ result<void> make_one_for_all(const assets& files, const weights& model,
                               thread_pool& threads, cli::json& report) {
   const std::size_t rank = pool_rank * tasks().size();
   std::vector<sample> questions;
-  rng drawn(random());
+  const std::uint64_t seed = random();
   for (std::size_t t = 0; t < tasks().size(); ++t) {
     for (std::size_t i = 0; i < 12; ++i) {
-      questions.push_back(generate(t, split::calibration, drawn));
+      questions.push_back(generate(t, split::calibration, random));
     }
   }
   double best = -1;
   for (const float rate : {5e-4F, 1.5e-3F, 5e-3F}) {
-    rng same = random;
-    auto one = train::initial_adapter(
-        train::lora_shapes(model.config(), rank, static_cast<float>(rank), every_linear), same);
-    const auto options = schedule(1000, rate, 30, 0);
-    training_log log("one for all", options.steps);
-    CRAYON_TRY(const auto done, train::train_adapter<backend>(
-                                    model, one, options,
-                                    [&](std::size_t, train::packed_batch& batch) {
-                                      for (std::size_t i = 0; i < 64; ++i) {
-                                        const auto& s = c.samples[same.below(c.samples.size())];
-                                        batch.add(s.ids, s.prompt_tokens);
-                                      }
-                                    },
-                                    threads, [&](const train::training_progress& p) { log(p); }));
-    const auto stored = rounded(one);
+    const auto how = training_of(rank, rate, seed);
+    training_log log("one for all", how.steps);
+    CRAYON_TRY(const auto made,
+               train::build_single<backend>(
+                   model, std::span(c.samples), how, threads,
+                   [&](std::string_view, const train::training_progress& p, std::size_t) {
+                     log(p);
+                     return true;
+                   }));
+    const auto stored = adapter::rounded_to<bf16>(made.adapter);
     CRAYON_TRY(const auto delta, (model::lora_delta<backend, bf16>::bind(model.config(), stored)));
     const double right = share(answered(model, tokens, questions, delta, threads));
     std::printf("one for all: rate %g, %.1f %% of the calibration questions\n", double{rate},
@@ -323,7 +274,7 @@ result<void> make_one_for_all(const assets& files, const weights& model,
       info.base_hash = model.hash();
       CRAYON_CHECK(adapter::save_peft(files.one_for_all(), stored, info));
       report["one_for_all"]["rank"] = rank;
-      report["one_for_all"]["seconds"] = done.seconds;
+      report["one_for_all"]["seconds"] = made.report.seconds;
     }
   }
   return {};
@@ -413,8 +364,8 @@ result<void> remake(const assets& files, std::uint64_t seed, cli::json& report) 
   CRAYON_CHECK(make_model(files.server(), tokens, true, server_seed, threads, report));
   CRAYON_CHECK(train_further(files.server(), tokens, server_seed + 1, threads, report));
   CRAYON_TRY(const weights model, cli::load_model(files.device()));
-  CRAYON_TRY(const corpus texts, make_corpus(model, tokens, rng(seeds()), threads));
-  CRAYON_CHECK(make_pool(files, model, texts, rng(seeds()), threads, report));
+  const corpus texts = make_corpus(tokens, rng(seeds()));
+  CRAYON_CHECK(make_pool(files, model, texts, seeds(), threads, report));
   CRAYON_CHECK(make_one_for_all(files, model, tokens, texts, rng(seeds()), threads, report));
   CRAYON_CHECK(make_router(files, tokens, rng(seeds()), threads, report));
   report["seconds"] = watch.seconds();

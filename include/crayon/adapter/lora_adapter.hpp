@@ -107,4 +107,18 @@ class lora_adapter {
 static_assert(adapter_storage<lora_adapter<float>>);
 static_assert(adapter_storage<lora_adapter<bf16>>);
 
+/// The adapter with its factors rounded to E.
+template <element E>
+[[nodiscard]] lora_adapter<E> rounded_to(const lora_adapter<float>& from) {
+  lora_adapter<E> to(from.shapes());
+  const auto copy = [](matrix_view<const float> a, matrix_view<E> b) {
+    for (std::size_t i = 0; i < a.size(); ++i) b.data[i] = from_float<E>(a.data[i]);
+  };
+  for (std::size_t s = 0; s < from.size(); ++s) {
+    copy(from.factors(s).a, to.a(s));
+    copy(from.factors(s).b, to.b(s));
+  }
+  return to;
+}
+
 }  // namespace crayon::adapter

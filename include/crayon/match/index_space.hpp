@@ -51,6 +51,15 @@ struct index_space {
   void place(std::span<const float> embedding, std::span<float> f) const {
     place(embedding, embedding.size(), f);
   }
+  /// Of all rows (n, D): (n, d).
+  [[nodiscard]] std::vector<float> place(matrix_view<const float> embeddings) const {
+    const std::size_t width = size(embeddings.cols);
+    std::vector<float> places(embeddings.rows * width);
+    for (std::size_t i = 0; i < embeddings.rows; ++i) {
+      place({embeddings.row(i), embeddings.cols}, std::span(places).subspan(i * width, width));
+    }
+    return places;
+  }
 };
 
 /// The mean direction of the rows (n, d) of each of `count` groups, (count, d): unit vectors, zero

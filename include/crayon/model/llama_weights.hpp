@@ -2,6 +2,7 @@
 // The weights of a Llama model: one block of matrices and one of norms, with views into them.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -112,10 +113,16 @@ class llama_weights {
     return norms_.data() + shapes_[1 + config_.layers * weights_per_layer].offset;
   }
 
-  /// Identity of the weights: what adapters, pools and thresholds are bound to.
+  /// Identity of the weights: what adapters, pools and thresholds are bound to. Of their values:
+  /// those of a bf16 file have the same one as bf16 and widened to f32.
   [[nodiscard]] std::string hash() const {
     hasher h;
-    h.add(matrices_.data(), matrices_.size() * sizeof(E));
+    std::array<float, 1024> wide;  // an even number, as `hasher` takes two at a time
+    for (std::size_t i = 0; i < matrices_.size(); i += wide.size()) {
+      const std::size_t n = std::min(wide.size(), matrices_.size() - i);
+      for (std::size_t j = 0; j < n; ++j) wide[j] = to_float(matrices_[i + j]);
+      h.add(wide.data(), n * sizeof(float));
+    }
     h.add(norms_.data(), norms_.size() * sizeof(float));
     return h.hex();
   }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <numeric>
 #include <span>
@@ -18,43 +17,27 @@
 #include <crayon/train/pool_options.hpp>
 #include <crayon/train/pool_run.hpp>
 #include <crayon/train/pool_start.hpp>
+#include <crayon/train/simulated_users.hpp>
 
 namespace crayon::train {
 
-/// Embeds the samples by the model, places the index vectors (`options.init`), and trains one
-/// adapter for each of them, jointly over simulated users or one by one. `tasks` (n) are the
-/// samples' tasks, "" where one is not known. The same options, data and number of threads give the
-/// same bits, whether or not the run was interrupted. Errors: options that do not fit, the data or
-/// the checkpoint (which names both values), a loss that is not finite (with step and samples), and
-/// `errc::timed_out` where `progress` stopped.
-template <kernel_backend B, embedding_policy Embedding = match::error_pooling, executor X>
-[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<float>& weights,
-                                            std::span<const tokenizer::encoded_sample> samples,
-                                            std::span<const std::string> tasks,
-                                            const pool_options& options, X& threads,
-                                            stage_progress progress = nobody_looks) {
-  CRAYON_CHECK(detail::check_options(options, samples.size()));
-  const std::string hash = weights.hash();
-  CRAYON_TRY(checkpoint saved,
-             checkpoint::open(options.checkpoint,
-                              detail::identity_of(options, "pool", hash, samples, tasks, B::name(),
-                                                  threads.concurrency())));
-  detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+namespace detail {
 
-  rng random(options.seed);
-  const std::vector<float> embedded = embed_all<B, Embedding>(weights, samples, threads);
-  const std::size_t length = Embedding::size(weights.config().dim);
-  CRAYON_TRY(placed_samples placed,
-             place_samples<B>({embedded.data(), samples.size(), length}, Embedding::size(1), tasks,
-                              options.adapters, options.init, random));
+/// 0, 1, ... count - 1
+[[nodiscard]] inline std::vector<std::size_t> all_of(std::size_t count) {
+  std::vector<std::size_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
+  return numbers;
+}
+
+/// The stages of `build_pool` after its samples have been placed.
+template <kernel_backend B, executor X>
+[[nodiscard]] result<pool_report> train_placed(
+    pool_run<B, X>& run, const checkpoint& saved, const pool_options& options,
+    placed_samples& placed, std::span<const std::size_t> task, rng& random,
+    std::vector<adapter::lora_adapter<float>>& adapters) {
   const matrix_view<float> index(placed.index.data(), options.adapters, placed.width);
-  std::vector<std::string> names;
-  auto task = number_tasks(tasks, names);
-  const simulated_users users(task.empty() ? placed.assignment : task);
-
-  std::vector<std::size_t> everybody(samples.size());
-  std::iota(everybody.begin(), everybody.end(), std::size_t{0});
-  std::vector<adapter::lora_adapter<float>> adapters;
+  const std::vector<std::size_t> everybody = all_of(placed.assignment.size());
   const rng drawn(random());
   if (options.start == pool_start::copies) {
     auto shared = initial_adapter(run.shapes(), random);
@@ -68,6 +51,8 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
       adapters.push_back(initial_adapter(run.shapes(), random));
     }
   }
+  const simulated_users users(task.empty() ? std::span<const std::size_t>(placed.assignment)
+                                           : task);
   pool_report report;
   report.shared_losses = saved.losses("first adapter");
   report.sizes = placed.sizes;
@@ -85,13 +70,55 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
     }
   } else {
     report.resumed = saved.step_of("pool");
-    CRAYON_CHECK(run.joint("pool", adapters, index, placed.points(), users, rng(random())));
+    const auto draw = [&](std::size_t count, rng& from) { return users.draw(count, from); };
+    CRAYON_CHECK(run.joint("pool", adapters, index, placed.points(),
+                           options.draw == nullptr ? user_draw(draw) : *options.draw,
+                           rng(random())));
     report.losses = saved.losses("pool");
   }
   report.steps = report.losses.size();
   report.loss = report.losses.empty() ? 0 : report.losses.back();
-  const match::cosine_softmax match{options.tau};
-  report.usage = usage_of(match, matrix_view<const float>(index), placed.points());
+  report.usage = usage_of(match::cosine_softmax{options.tau}, matrix_view<const float>(index),
+                          placed.points());
+  run.tell(report);
+  return report;
+}
+
+}  // namespace detail
+
+/// Embeds the samples by the model, places the index vectors (`options.init`), and trains one
+/// adapter for each of them, jointly over simulated users or one by one. The model is frozen and
+/// may be llama_weights of f32, bf16 or f16. `tasks` (n) are the samples' tasks, "" where one is
+/// not known. The same options, data and number of threads give the same bits, whether or not the
+/// run was interrupted. Errors: options that do not fit, the data or the checkpoint (which names
+/// both values), a loss that is not finite (with step and samples), and `errc::timed_out` where
+/// `progress` stopped.
+template <kernel_backend B, embedding_policy Embedding = match::error_pooling, element E,
+          executor X>
+[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<E>& weights,
+                                            std::span<const tokenizer::encoded_sample> samples,
+                                            std::span<const std::string> tasks,
+                                            const pool_options& options, X& threads,
+                                            stage_progress progress = nobody_looks) {
+  CRAYON_CHECK(detail::check_options(options, samples.size()));
+  const std::string hash = weights.hash();
+  CRAYON_TRY(checkpoint saved,
+             checkpoint::open(options.checkpoint,
+                              detail::identity_of(options, "pool", hash, storage_of<E>, samples,
+                                                  tasks, B::name(), threads.concurrency())));
+  detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+
+  rng random(options.seed);
+  const std::vector<float> embedded = embed_all<B, Embedding>(weights, samples, threads);
+  const std::size_t length = Embedding::size(weights.config().dim);
+  CRAYON_TRY(placed_samples placed,
+             place_samples<B>({embedded.data(), samples.size(), length}, Embedding::size(1), tasks,
+                              options.adapters, options.init, random));
+  std::vector<std::string> names;
+  const auto task = number_tasks(tasks, names);
+  std::vector<adapter::lora_adapter<float>> adapters;
+  CRAYON_TRY(auto report,
+             detail::train_placed(run, saved, options, placed, task, random, adapters));
 
   adapter::pool_info info;
   info.base_model = options.base_model;
@@ -105,16 +132,16 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
   info.projection = std::move(placed.space.projection);
   info.notes["weights in training"] =
       options.independent ? "none: each adapter alone" : options.weights.chosen();
-  CRAYON_TRY(auto pool, adapter::pool<float>::build(adapters, matrix_view<const float>(index),
-                                                    std::move(info)));
+  const matrix_view<const float> index(placed.index.data(), options.adapters, placed.width);
+  CRAYON_TRY(auto pool, adapter::pool<float>::build(adapters, index, std::move(info)));
   return built_pool{std::move(pool), std::move(report)};
 }
 
 /// The same from texts.
-template <kernel_backend B, embedding_policy Embedding = match::error_pooling, text_tokenizer T,
-          executor X>
-[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<float>& weights,
-                                            const T& tokens, std::span<const io::text_sample> texts,
+template <kernel_backend B, embedding_policy Embedding = match::error_pooling, element E,
+          text_tokenizer T, executor X>
+[[nodiscard]] result<built_pool> build_pool(const model::llama_weights<E>& weights, const T& tokens,
+                                            std::span<const io::text_sample> texts,
                                             const pool_options& options, X& threads,
                                             stage_progress progress = nobody_looks) {
   CRAYON_TRY(const auto encoded, encode_texts(tokens, texts, weights.config()));
@@ -131,8 +158,8 @@ struct built_adapter {
 
 /// One adapter of `options.rank` on all samples: the control that a pool is compared with. Of the
 /// options it takes rank, alpha, steps, users * samples as the batch, training, seed, checkpoint.
-template <kernel_backend B, executor X>
-[[nodiscard]] result<built_adapter> build_single(const model::llama_weights<float>& weights,
+template <kernel_backend B, element E, executor X>
+[[nodiscard]] result<built_adapter> build_single(const model::llama_weights<E>& weights,
                                                  std::span<const tokenizer::encoded_sample> samples,
                                                  pool_options options, X& threads,
                                                  stage_progress progress = nobody_looks) {
@@ -140,18 +167,20 @@ template <kernel_backend B, executor X>
   CRAYON_CHECK(detail::check_options(options, samples.size()));
   CRAYON_TRY(checkpoint saved,
              checkpoint::open(options.checkpoint,
-                              detail::identity_of(options, "single", weights.hash(), samples, {},
-                                                  B::name(), threads.concurrency())));
+                              detail::identity_of(options, "single", weights.hash(), storage_of<E>,
+                                                  samples, {}, B::name(), threads.concurrency())));
   detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
   rng random(options.seed);
   built_adapter made{initial_adapter(run.shapes(), random), {}};
-  std::vector<std::size_t> everybody(samples.size());
-  std::iota(everybody.begin(), everybody.end(), std::size_t{0});
-  made.report.resumed = saved.step_of("adapter");
-  CRAYON_CHECK(run.one_adapter("adapter", options.steps, everybody, rng(random()), made.adapter));
-  made.report.losses = saved.losses("adapter");
-  made.report.steps = made.report.losses.size();
-  made.report.loss = made.report.losses.back();
+  auto& report = made.report;
+  report.resumed = saved.step_of("adapter");
+  CRAYON_CHECK(run.one_adapter("adapter", options.steps, detail::all_of(samples.size()),
+                               rng(random()), made.adapter));
+  report.losses = saved.losses("adapter");
+  report.steps = report.losses.size();
+  report.loss = report.losses.back();
+  report.sizes = {samples.size()};
+  run.tell(report);
   return made;
 }
 

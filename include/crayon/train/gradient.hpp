@@ -73,6 +73,9 @@ class batch_gradient {
     return sum;
   }
 
+  /// From now on only these parts of the factors have a gradient; in their order.
+  void learn_only(std::vector<factor_run> runs) { learning_ = std::move(runs); }
+
   /// The same in pieces: after begin(), any number of batches, then finish(), whose gradient is
   /// that of the mean over the scored tokens of all of them. gates() is of the last batch.
   void begin() noexcept {
@@ -89,6 +92,9 @@ class batch_gradient {
   template <executor X>
   void finish(X& tasks) {
     const float scale = 1 / static_cast<float>(std::max<std::size_t>(scored_, 1));
+    if (!learning_.empty()) {
+      tasks.parallel_for(gradients_.size(), [&](std::size_t shard) { clear_others(shard); });
+    }
     tasks.parallel_for(squares_.size(), [&](std::size_t part) { reduce(part, scale); });
     for (float& g : gates_) g *= scale;
   }
@@ -173,6 +179,16 @@ class batch_gradient {
     }
   }
 
+  void clear_others(std::size_t shard) noexcept {
+    float* g = gradients_[shard].data() + matrices_ + norms_;
+    std::size_t at = 0;
+    for (const auto& run : learning_) {
+      std::fill(g + at, g + run.offset, 0.0F);
+      at = run.offset + run.count;
+    }
+    std::fill(g + at, g + factors_, 0.0F);
+  }
+
   /// One part of all gradients: summed into the first, shard by shard, scaled, and its squares.
   void reduce(std::size_t part, float scale) noexcept {
     const std::size_t first = part * grain;
@@ -198,6 +214,7 @@ class batch_gradient {
   std::size_t scored_ = 0;  // of all batches since begin()
   bool empty_ = true;
   adapter_dropout dropout_;
+  std::vector<factor_run> learning_;  // empty: all of them
   bool wants_gates_ = false;
   std::vector<float> gates_;
   std::vector<llama_backward<B>> passes_;

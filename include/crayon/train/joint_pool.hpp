@@ -123,10 +123,9 @@ namespace detail {
 template <kernel_backend B, class Index, learning_schedule S, matcher M, gate_policy<M> G,
           class Next, executor X, class Progress, class Hooks>
 [[nodiscard]] result<training_report> train_jointly(
-    bool by_factors, const model::llama_weights<float>& weights,
-    std::span<adapter::lora_adapter<float>> adapters, const Index& index, const M& match,
-    const G& gates, const training_options<S>& options, Next&& next, X& tasks, Progress&& progress,
-    Hooks&& hooks) {
+    bool by_factors, const base_weights& weights, std::span<adapter::lora_adapter<float>> adapters,
+    const Index& index, const M& match, const G& gates, const training_options<S>& options,
+    Next&& next, X& tasks, Progress&& progress, Hooks&& hooks) {
   constexpr bool moves = std::is_same_v<Index, trained_index>;
   const matrix_view<const float> rows = [&] {
     if constexpr (moves) {
@@ -191,7 +190,8 @@ template <kernel_backend B, class Index, learning_schedule S, matcher M, gate_po
 
 }  // namespace detail
 
-/// Trains adapters[i], which belongs to row i of `index` (N, d), in place; the model is frozen.
+/// Trains adapters[i], which belongs to row i of `index` (N, d), in place; the model is frozen, and
+/// may be llama_weights of f32, bf16 or f16.
 /// Minimises the cross-entropy of model + blend(adapters, w), blended as `Blend` does it, w from
 /// `gates` and `match` for each sample. `next(step, grouped_batch&)` adds the groups of that step
 /// to an empty batch. To start all adapters from one, pass copies of it. `Index` is a
@@ -199,7 +199,7 @@ template <kernel_backend B, class Index, learning_schedule S, matcher M, gate_po
 template <kernel_backend B, class Blend = blend::concat, class Index, learning_schedule S,
           matcher M, gate_policy<M> G, class Next, executor X, class Progress = silent,
           class Hooks = no_hooks>
-[[nodiscard]] result<training_report> joint_pool(const model::llama_weights<float>& weights,
+[[nodiscard]] result<training_report> joint_pool(const base_weights& weights,
                                                  std::span<adapter::lora_adapter<float>> adapters,
                                                  const Index& index, const M& match, const G& gates,
                                                  const training_options<S>& options, Next&& next,

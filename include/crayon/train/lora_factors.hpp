@@ -30,6 +30,12 @@ struct lora_site {
   bool factor_wise = false;  ///< the factors are averaged, not their products
 };
 
+/// Numbers that lie together in a block of factors.
+struct factor_run {
+  std::size_t offset = 0;
+  std::size_t count = 0;
+};
+
 /// N adapters with the same sites, ranks and scales, as one trainable block.
 class lora_factors {
  public:
@@ -78,6 +84,18 @@ class lora_factors {
         }
       }
     }
+  }
+
+  /// Where adapter i lies in values(), in their order.
+  [[nodiscard]] std::vector<factor_run> runs_of(std::size_t i) const {
+    std::vector<factor_run> runs;
+    for (const auto& site : sites_) {
+      runs.push_back({site.a + i * site.rank * site.in, site.rank * site.in});
+      for (std::size_t o = 0; o < site.out; ++o) {
+        runs.push_back({site.b + o * site.total + i * site.rank, site.rank});
+      }
+    }
+    return runs;
   }
 
   /// Adapters are blended factor by factor, as `blend::linear` does it, not by their exact sum.

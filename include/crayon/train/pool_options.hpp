@@ -14,16 +14,24 @@
 #include <crayon/core/function_ref.hpp>
 #include <crayon/core/hash.hpp>
 #include <crayon/core/result.hpp>
+#include <crayon/core/rng.hpp>
 #include <crayon/match/cosine_softmax.hpp>
 #include <crayon/model/llama_config.hpp>
 #include <crayon/tokenizer/sample.hpp>
 #include <crayon/train/balance.hpp>
+#include <crayon/train/base_weights.hpp>
 #include <crayon/train/checkpoint.hpp>
 #include <crayon/train/gate_policy.hpp>
-#include <crayon/train/pool_start.hpp>
 #include <crayon/train/trainer.hpp>
 
 namespace crayon::train {
+
+/// What the index vectors are at first.
+enum class pool_init {
+  automatic,  ///< tasks where every sample has one and there are as many as adapters, else k_means
+  k_means,    ///< k-means++ centres of the embeddings; labels are not looked at
+  tasks,      ///< one adapter per task: the mean direction of its samples
+};
 
 /// What the adapters are at first.
 enum class pool_start {
@@ -68,6 +76,9 @@ struct chosen_gates {
 };
 static_assert(differentiable_gate_policy<chosen_gates, match::cosine_softmax>);
 
+/// Numbers of `count` samples, those that one simulated user brings.
+using user_draw = function_ref<std::vector<std::size_t>(std::size_t count, rng& random)>;
+
 struct pool_options {
   std::size_t adapters = 8;
   std::size_t rank = 4;  ///< of each, at every projection of every layer
@@ -85,7 +96,8 @@ struct pool_options {
   std::size_t shared_steps = 0;  ///< of the adapter that all start from; 0: a quarter of the steps
   std::size_t users = 8;         ///< simulated ones per step
   std::size_t samples = 8;       ///< of each; a batch of one adapter has users * samples
-  training_options<> training;   ///< but for its steps
+  const user_draw* draw = nullptr;  ///< what users bring; null: `simulated_users`
+  training_options<> training;      ///< but for its steps
   std::uint64_t seed = 1;
   std::string base_model;  ///< name or path, for people
   checkpoint_options checkpoint;
@@ -105,6 +117,9 @@ struct pool_report {
   usage_report usage;                 ///< over all samples, with the final index
   std::size_t tasks = 0;              ///< that simulated users draw from
   std::size_t resumed = 0;            ///< steps that were done before, of the stage under way
+  std::size_t rows = 0;               ///< tokens read in training, but for what was done before
+  double seconds = 0;                 ///< of training, likewise
+  std::size_t bytes = 0;              ///< `training_report::bytes` of the largest stage
 };
 
 struct built_pool {
@@ -127,7 +142,7 @@ namespace detail {
 
 /// What a checkpoint of a run is bound to, but for what kind of run it is.
 [[nodiscard]] inline checkpoint::identity identity_of(
-    const pool_options& o, std::string_view kind, std::string_view base_hash,
+    const pool_options& o, std::string_view kind, std::string_view base_hash, stored_as storage,
     std::span<const tokenizer::encoded_sample> samples, std::span<const std::string> tasks,
     std::string_view backend, std::size_t threads) {
   hasher data;
@@ -148,10 +163,16 @@ namespace detail {
   };
   return {{"kind", std::string(kind)},
           {"base model", std::string(base_hash)},
+          {"base type", storage == stored_as::f32    ? "f32"
+                        : storage == stored_as::bf16 ? "bf16"
+                                                     : "f16"},
           {"data", data.hex()},
           {"backend", std::string(backend)},
           {"threads", text(threads)},
           {"shards", text(t.spread.shards)},
+          {"rows", text(t.spread.rows)},
+          {"accumulate", text(t.accumulate)},
+          {"dropout", real(t.dropout.rate) + ", seed " + text(t.dropout.seed)},
           {"adapters", text(o.adapters)},
           {"rank", text(o.rank)},
           {"alpha", real(o.alpha)},
@@ -167,6 +188,7 @@ namespace detail {
           {"shared steps", text(o.shared_steps)},
           {"users", text(o.users)},
           {"samples", text(o.samples)},
+          {"users drawn by", o.draw == nullptr ? "tasks" : "the caller"},
           {"rate", real(t.schedule.peak)},
           {"warm-up", text(t.schedule.warm_up)},
           {"floor", real(t.schedule.floor)},

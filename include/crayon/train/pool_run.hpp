@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -15,7 +16,6 @@
 #include <crayon/train/joint_pool.hpp>
 #include <crayon/train/pool_options.hpp>
 #include <crayon/train/pretrain.hpp>
-#include <crayon/train/simulated_users.hpp>
 
 namespace crayon::train::detail {
 
@@ -23,9 +23,8 @@ namespace crayon::train::detail {
 template <kernel_backend B, executor X>
 class pool_run {
  public:
-  pool_run(const model::llama_weights<float>& weights,
-           std::span<const tokenizer::encoded_sample> samples, const pool_options& options,
-           checkpoint& saved, X& tasks, stage_progress progress)
+  pool_run(const base_weights& weights, std::span<const tokenizer::encoded_sample> samples,
+           const pool_options& options, checkpoint& saved, X& tasks, stage_progress progress)
       : weights_(weights),
         samples_(samples),
         options_(options),
@@ -42,61 +41,73 @@ class pool_run {
   }
 
   /// One adapter alone, on samples that `members` numbers.
-  result<void> one_adapter(const std::string& stage, std::size_t steps,
+  result<void> one_adapter(const std::string& name, std::size_t steps,
                            std::span<const std::size_t> members, rng random,
                            adapter::lora_adapter<float>& adapter) {
-    const std::span<adapter::lora_adapter<float>> all(&adapter, 1);
-    if (saved_.finished(stage)) return restore(stage, all, {});
-    const auto training = options_of(steps);
-    auto hooks = saved_.hooks(stage, random);
-    auto done = train_adapter<B>(
-        weights_, adapter, training,
-        [&](std::size_t, packed_batch& batch) {
-          drawn_.clear();
-          for (std::size_t i = 0; i < options_.users * options_.samples; ++i) {
-            drawn_.push_back(members[random.below(members.size())]);
-            const auto& s = samples_[drawn_.back()];
-            batch.add(s.ids, s.prompt_tokens);
-          }
-        },
-        tasks_, watch(stage, steps), hooks);
-    CRAYON_CHECK(check(stage, std::move(done), steps));
-    return finish(stage, all, {});
+    return stage(name, steps, {&adapter, 1}, {}, random,
+                 [&](const auto& training, rng& from, auto&& progress, auto& hooks) {
+                   const auto next = [&](std::size_t, packed_batch& batch) {
+                     drawn_.clear();
+                     for (std::size_t i = 0; i < options_.users * options_.samples; ++i) {
+                       drawn_.push_back(members[from.below(members.size())]);
+                       const auto& s = samples_[drawn_.back()];
+                       batch.add(s.ids, s.prompt_tokens);
+                     }
+                   };
+                   return train_adapter<B>(weights_, adapter, training, next, tasks_, progress,
+                                           hooks);
+                 });
   }
 
   /// All adapters, and `index` (adapters, width) where it is trained.
-  result<void> joint(const std::string& stage, std::span<adapter::lora_adapter<float>> adapters,
-                     matrix_view<float> index, matrix_view<const float> places,
-                     const simulated_users& users, rng random) {
-    if (saved_.finished(stage)) return restore(stage, adapters, index);
-    const auto training = options_of(options_.steps);
+  result<void> joint(const std::string& name, std::span<adapter::lora_adapter<float>> adapters,
+                     matrix_view<float> index, matrix_view<const float> places, user_draw draw,
+                     rng random) {
     const match::cosine_softmax match{options_.tau};
-    const auto next = [&](std::size_t, grouped_batch& batch) {
-      drawn_.clear();
-      for (std::size_t user = 0; user < options_.users; ++user) {
-        batch.begin_group();
-        for (const std::size_t i : users.draw(options_.samples, random)) {
-          batch.add(samples_[i].ids, samples_[i].prompt_tokens, {places.row(i), places.cols});
-          drawn_.push_back(i);
-        }
-      }
-    };
-    auto hooks = saved_.hooks(stage, random);
-    const auto run = [&](const auto& rows) {
-      return train_jointly<B>(options_.by_factors, weights_, adapters, rows, match,
-                              options_.weights, training, next, tasks_,
-                              watch(stage, options_.steps), hooks);
-    };
-    auto done = options_.train_index
-                    ? run(trained_index{index, options_.index_rate, options_.balance})
-                    : run(matrix_view<const float>(index));
-    CRAYON_CHECK(check(stage, std::move(done), options_.steps));
-    return finish(stage, adapters, index);
+    return stage(
+        name, options_.steps, adapters, index, random,
+        [&](const auto& training, rng& from, auto&& progress, auto& hooks) {
+          const auto next = [&](std::size_t, grouped_batch& batch) {
+            drawn_.clear();
+            for (std::size_t user = 0; user < options_.users; ++user) {
+              batch.begin_group();
+              for (const std::size_t i : draw(options_.samples, from)) {
+                batch.add(samples_[i].ids, samples_[i].prompt_tokens, {places.row(i), places.cols});
+                drawn_.push_back(i);
+              }
+            }
+          };
+          const auto run = [&](const auto& rows) {
+            return train_jointly<B>(options_.by_factors, weights_, adapters, rows, match,
+                                    options_.weights, training, next, tasks_, progress, hooks);
+          };
+          return options_.train_index
+                     ? run(trained_index{index, options_.index_rate, options_.balance})
+                     : run(matrix_view<const float>(index));
+        });
   }
+
+  /// A stage that goes on from the checkpoint, or is what that has of it: `train(options, random,
+  /// progress, hooks)` trains `adapters` and `index`, drawing by `random`.
+  template <class Train>
+  result<void> stage(const std::string& name, std::size_t steps,
+                     std::span<adapter::lora_adapter<float>> adapters, matrix_view<float> index,
+                     rng random, Train&& train) {
+    if (saved_.finished(name)) return restore(name, adapters, index);
+    auto hooks = saved_.hooks(name, random);
+    auto training = options_.training;
+    training.steps = steps;
+    const auto progress = [&](const training_progress& now) { return progress_(name, now, steps); };
+    CRAYON_CHECK(check(name, train(training, random, progress, hooks), steps));
+    return finish(name, adapters, index);
+  }
+
+  /// Where a stage notes the samples of its last batch.
+  [[nodiscard]] std::vector<std::size_t>& drawn() noexcept { return drawn_; }
 
   /// An error names the samples of its batch, and what is left to go on from.
   [[nodiscard]] result<void> check(const std::string& stage, result<training_report> done,
-                                   std::size_t steps) const {
+                                   std::size_t steps) {
     const auto from = [&] {
       return saved_.file().empty() ? std::string()
                                    : "; " + saved_.file() + " holds the last good state";
@@ -110,20 +121,19 @@ class pool_run {
       if (shown < drawn_.size()) text += " and " + std::to_string(drawn_.size() - shown) + " more";
       return error{done.error().code, text + from()};
     }
+    rows_ += done->rows;
+    seconds_ += done->seconds;
+    bytes_ = std::max(bytes_, done->bytes);
     if (done->steps == steps) return {};
     return error{errc::timed_out, stage + ": stopped after step " + std::to_string(done->steps) +
                                       " of " + std::to_string(steps) + from()};
   }
 
-  [[nodiscard]] training_options<> options_of(std::size_t steps) const {
-    auto training = options_.training;
-    training.steps = steps;
-    return training;
-  }
-
-  [[nodiscard]] auto watch(const std::string& stage, std::size_t steps) const {
-    return
-        [this, stage, steps](const training_progress& now) { return progress_(stage, now, steps); };
+  /// What all stages took.
+  void tell(pool_report& report) const {
+    report.rows = rows_;
+    report.seconds = seconds_;
+    report.bytes = bytes_;
   }
 
   /// Factors and index vectors as one row of numbers, and back.
@@ -151,13 +161,15 @@ class pool_run {
   }
 
  private:
-  const model::llama_weights<float>& weights_;
+  base_weights weights_;
   std::span<const tokenizer::encoded_sample> samples_;
   const pool_options& options_;
   checkpoint& saved_;
   X& tasks_;
   stage_progress progress_;
   std::vector<std::size_t> drawn_;  // samples of the last batch
+  std::size_t rows_ = 0, bytes_ = 0;
+  double seconds_ = 0;
 };
 
 }  // namespace crayon::train::detail

@@ -22,15 +22,9 @@
 #include <crayon/model/llama.hpp>
 #include <crayon/tokenizer/sample.hpp>
 #include <crayon/train/k_means.hpp>
+#include <crayon/train/pool_options.hpp>
 
 namespace crayon::train {
-
-/// What the index vectors are at first.
-enum class pool_init {
-  automatic,  ///< tasks where every sample has one and there are as many as adapters, else k_means
-  k_means,    ///< k-means++ centres of the embeddings; labels are not looked at
-  tasks,      ///< one adapter per task: the mean direction of its samples
-};
 
 /// Samples in index space, and the index vectors there.
 struct placed_samples {
@@ -146,11 +140,7 @@ template <kernel_backend B>
     placed.space.centre = match::mean_of(embeddings);
   }
   placed.width = placed.space.size(embeddings.cols);
-  placed.places.resize(embeddings.rows * placed.width);
-  for (std::size_t i = 0; i < embeddings.rows; ++i) {
-    placed.space.place({embeddings.row(i), embeddings.cols},
-                       std::span(placed.places).subspan(i * placed.width, placed.width));
-  }
+  placed.places = placed.space.place(embeddings);
   if (init != pool_init::k_means && known == adapters && adapters > 1) {
     placed.index = match::centroids(placed.points(), group, adapters);
     placed.assignment = std::move(group);
