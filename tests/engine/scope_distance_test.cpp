@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/engine/scope_distance.hpp>
+#include <crayon/engine/mahalanobis_distance.hpp>
 
 #include <cmath>
 #include <vector>
@@ -47,6 +48,27 @@ TEST_CASE("sample_distance: one minus the cosine to the nearest sample", "[engin
   CHECK(distance.measure(first, mean_weights) == Approx(0).margin(1e-6));
   distance.fit({rows.data(), 1, 3}, mean_weights);
   CHECK(distance.measure(query, mean_weights) == Approx(1));
+}
+
+TEST_CASE("kth_sample_distance: one near sample is not enough", "[engine]") {
+  const std::vector<float> rows{1, 0, 0, 0.6F, 0.8F, 0}, first{1, 0, 0};
+  crayon::engine::kth_sample_distance<2> distance;
+  distance.fit({rows.data(), 2, 3}, mean_weights);
+  CHECK(distance.measure(first, mean_weights) == Approx(0.4));
+  distance.fit({rows.data(), 1, 3}, mean_weights);
+  CHECK(std::isnan(distance.measure(first, mean_weights)));
+}
+
+TEST_CASE("mahalanobis_distance: along the samples' spread less than across it", "[engine]") {
+  const std::vector<float> rows{-2, 0.1F, 0, -1, -0.1F, 0.1F, 1, 0, -0.1F, 2, 0, 0};
+  crayon::engine::mahalanobis_distance distance;
+  const std::vector<float> along{1.5F, 0, 0}, across{0, 1.5F, 0}, middle{0, 0, 0};
+  CHECK(std::isnan(distance.measure(along, mean_weights)));  // nothing was fitted
+  distance.fit({rows.data(), 4, 3}, mean_weights);
+  CHECK(distance.measure(middle, mean_weights) == Approx(0).margin(1e-4));
+  CHECK(distance.measure(along, mean_weights) < distance.measure(across, mean_weights));
+  distance.fit({rows.data(), 1, 3}, mean_weights);
+  CHECK(std::isnan(distance.measure(along, mean_weights)));
 }
 
 TEST_CASE("no_distance asks for nothing and measures nothing", "[engine]") {

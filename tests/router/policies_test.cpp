@@ -90,12 +90,3 @@ TEST_CASE("weight cross-entropy: a query of one of the user's tasks is near", "[
   seen.scope_distance = weight_cross_entropy(foreign, user);
   CHECK(scope{2}.decide(seen) == route::server);
 }
-
-TEST_CASE("nearest sample: one close sample is enough", "[router]") {
-  const std::array<float, 6> rows{1, 0, 0, 0, 1, 0};
-  const crayon::matrix_view<const float> samples{rows.data(), 2, 3};
-  CHECK(nearest_distance(samples, std::array<float, 3>{0, 1, 0}) == Approx(0).margin(1e-7));
-  CHECK(nearest_distance(samples, std::array<float, 3>{0, 0, 1}) == Approx(1));
-  CHECK(nearest_distance(samples, std::array<float, 3>{0.6F, 0, 0.8F}) == Approx(0.4));
-  CHECK(std::isnan(nearest_distance({}, std::array<float, 3>{0, 0, 1})));
-}

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <crayon/router/index_distance.hpp>
 #include <crayon/router/scope.hpp>
 
 namespace crayon::engine {
@@ -40,8 +41,11 @@ class weight_distance {
   std::vector<float> task_;
 };
 
-/// 1 - cosine to the nearest sample.
-class sample_distance {
+/// 1 - cosine to the K-th nearest sample; fewer samples than K: not measured.
+template <std::size_t K>
+class kth_sample_distance {
+  static_assert(K > 0, "the nearest sample is the first");
+
  public:
   static constexpr bool needs_embedding = true;
 
@@ -55,14 +59,18 @@ class sample_distance {
   }
   template <class Weights>
   [[nodiscard]] float measure(std::span<const float> query, Weights&&) const {
-    return router::nearest_distance({samples_.data(), dim_ == 0 ? 0 : samples_.size() / dim_, dim_},
-                                    query);
+    const std::size_t count = dim_ == 0 ? 0 : samples_.size() / dim_;
+    std::vector<float> scratch(count);
+    return router::cosine_distance({samples_.data(), count, dim_}, query, K, scratch);
   }
 
  private:
   std::vector<float> samples_;
   std::size_t dim_ = 0;
 };
+
+/// 1 - cosine to the nearest sample.
+using sample_distance = kth_sample_distance<1>;
 
 /// Not measured: saves the base model's pass over each prompt.
 struct no_distance {
@@ -77,6 +85,7 @@ struct no_distance {
 };
 static_assert(scope_distance<weight_distance>);
 static_assert(scope_distance<sample_distance>);
+static_assert(scope_distance<kth_sample_distance<3>>);
 static_assert(scope_distance<no_distance>);
 
 }  // namespace crayon::engine

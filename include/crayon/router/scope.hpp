@@ -28,23 +28,6 @@ namespace crayon::router {
   return static_cast<float>(sum);
 }
 
-/// Distance of a query to the nearest of the user's own samples: 1 - cosine, in [0, 2]. `samples`
-/// (S, d) and `query` (d) have unit length; no samples: not measured.
-[[nodiscard]] inline float nearest_distance(matrix_view<const float> samples,
-                                            std::span<const float> query) noexcept {
-  CRAYON_ASSERT(samples.rows == 0 || samples.cols == query.size());
-  if (samples.rows == 0) return not_measured;
-  double nearest = -1;
-  for (std::size_t s = 0; s < samples.rows; ++s) {
-    double cosine = 0;
-    for (std::size_t j = 0; j < samples.cols; ++j) {
-      cosine += double{samples.row(s)[j]} * double{query[j]};
-    }
-    nearest = std::max(nearest, cosine);
-  }
-  return static_cast<float>(1 - nearest);
-}
-
 /// Beyond `threshold` the query goes to the server, before any token is generated. The distance is
 /// chosen by the engine's configuration; the threshold is in its units. A query whose distance was
 /// not measured goes to the server too.
