@@ -58,6 +58,17 @@ TEST_CASE("workers that have gone to sleep wake up") {
   }
 }
 
+TEST_CASE("workers that come late find their region over, and do nothing") {
+  crayon::thread_pool pool(16);  // more than the machine has: some are late in every region
+  std::size_t wrong = 0;
+  for (std::size_t region = 0; region < 3000; ++region) {
+    std::vector<std::size_t> runs(1 + region % 5, region);
+    pool.parallel_for(runs.size(), [&](std::size_t i) { ++runs[i]; });
+    for (const std::size_t r : runs) wrong += r != region + 1;
+  }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("what a task throws comes out of the region, on whichever thread it ran") {
   for (const std::size_t threads : {1U, 2U, 4U}) {
     crayon::thread_pool pool(threads);
