@@ -169,15 +169,23 @@ std::string with_interval(const router::evaluation& e, router_metric which) {
 
 using report_cards = std::vector<router::evaluation>;
 
+/// Of the column of names.
+int name_width(const std::vector<contestant>& all) {
+  std::size_t longest = 0;
+  for (const auto& one : all) longest = std::max(longest, one.name.size());
+  return static_cast<int>(longest);
+}
+
 void print_table(const std::vector<contestant>& all, const report_cards& cards,
                  std::initializer_list<std::pair<const char*, router_metric>> columns,
                  bool with_baselines) {
-  std::printf("\n  %-16s", "");
+  const int width = name_width(all);
+  std::printf("\n  %-*s", width, "");
   for (const auto& [title, which] : columns) std::printf("  %-20s", title);
   std::printf("\n");
   for (std::size_t s = 0; s < all.size(); ++s) {
     if (all[s].is != contestant::role::score && !with_baselines) continue;
-    std::printf("  %-16s", all[s].name.c_str());
+    std::printf("  %-*s", width, all[s].name.c_str());
     for (const auto& [title, which] : columns) {
       std::printf("  %-20s", with_interval(cards[s], which).c_str());
     }
@@ -205,12 +213,13 @@ void print(const std::vector<contestant>& all, const report_cards& cards, const 
                {"AUROC of errors", router_metric::auroc},
                {"AUGRC", router_metric::augrc}},
               true);
-  std::printf("\n  APGR better, paired\n");
+  const int width = name_width(all);
+  if (o.draws > 0) std::printf("\n  APGR better, paired\n");
   for (std::size_t s = 0; s < all.size() && o.draws > 0; ++s) {
     for (std::size_t b = 0; b < all.size(); ++b) {
       if (all[s].is != contestant::role::score || all[b].is != contestant::role::baseline) continue;
       const auto d = cards[s].difference(cards[b], router_metric::apgr);
-      std::printf("  %-18s than %-12s %+.3f [%+.3f, %+.3f]\n", all[s].name.c_str(),
+      std::printf("  %-*s  than %-7s %+.3f [%+.3f, %+.3f]\n", width, all[s].name.c_str(),
                   all[b].name.c_str(),
                   cards[s][router_metric::apgr] - cards[b][router_metric::apgr], d.low, d.high);
     }
@@ -232,12 +241,12 @@ void print(const std::vector<contestant>& all, const report_cards& cards, const 
   if (fit.size() == 0) return;
   std::printf("\n  Thresholds that were %s on the rows to fit on, without a promise\n",
               o.call_rate < 0 ? "right most often" : ("asked for " + percent(o.call_rate)).c_str());
-  std::printf("  %-18s%-16s%-10s%-10s%-10s%s\n", "", "threshold", "sent", "right", "cost",
+  std::printf("  %-*s  %-16s%-10s%-10s%-10s%s\n", width, "", "threshold", "sent", "right", "cost",
               held.groups.empty() ? "" : "sent, per group");
   for (const auto& one : all) {
     if (!one.threshold.fitted) continue;
     const auto& at = one.threshold.all;
-    std::printf("  %-18s%-16.6g%-10s%-10s%-10.4g", one.name.c_str(), one.threshold.value,
+    std::printf("  %-*s  %-16.6g%-10s%-10s%-10.4g", width, one.name.c_str(), one.threshold.value,
                 percent(at.call_rate).c_str(), percent(at.quality).c_str(), at.cost);
     for (std::size_t g = 0; g < held.groups.size() && g < 8; ++g) {
       std::printf("%s %s  ", held.groups[g].c_str(),
