@@ -100,6 +100,13 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
 
 result<void> run(const ask_options& o, json& report) {
   CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
+  for (const auto& one : router.policy.thresholds) {
+    if (one.on == router::signal_kind::scope_distance && o.pool.empty()) {
+      return error{errc::bad_value, o.router +
+                                        ": its threshold on scope_distance needs --pool and " +
+                                        "--samples, without which no distance is measured"};
+    }
+  }
   CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
   std::string hash;
   if (!o.pool.empty()) {

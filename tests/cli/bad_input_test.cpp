@@ -252,6 +252,9 @@ TEST_CASE("ports in use and servers that are none") {
   check(w, {ask + "--router always.json --no-fallback hello", {url, "html"}});
   check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-1"}});
   check(w, {ask + "--router none.json hello", {"none.json"}});
+  write(w / "scope.json", R"({"format": "crayon-router-1", "policy": "any_of",
+    "thresholds": [{"signal": "scope_distance", "threshold": 4}]})");
+  check(w, {ask + "--router scope.json hello", {"scope.json", "scope_distance", "--pool"}});
   check(w, {ask + "--router always.json --context 65 hello", {"model.bin", "65", "64"}});
 
   // Without that flag the device answers, and one line says why.
