@@ -3,7 +3,8 @@
 // core/thread_pool.hpp, engine/hot_swap.hpp, the SIMD backends, files (io/, adapter/peft.hpp,
 // adapter/pool_file.hpp, adapter/mapped_pool.hpp, model/load_llama.hpp, engine/open.hpp), train/,
 // serve/, interop/, and what needs Eigen (blend/recompress.hpp, ties, dare, magnitude_prune,
-// procrustes, error_report; match/discriminant, whitening, arrow, few_shot_search).
+// procrustes, error_report; match/discriminant, whitening, arrow, few_shot_search;
+// router/fit_mahalanobis, engine/mahalanobis_distance).
 #pragma once
 
 #include <crayon/adapter/adapter_set.hpp>
@@ -36,7 +37,14 @@
 #include <crayon/router/chance.hpp>
 #include <crayon/router/confidence.hpp>
 #include <crayon/router/conformal_risk_control.hpp>
+#include <crayon/router/decision_points.hpp>
+#include <crayon/router/fit_learned.hpp>
 #include <crayon/router/fixed_sequence.hpp>
+#include <crayon/router/index_distance.hpp>
+#include <crayon/router/learned.hpp>
+#include <crayon/router/logit_signals.hpp>
+#include <crayon/router/oracle.hpp>
+#include <crayon/router/quantile_sketch.hpp>
 #include <crayon/router/rules.hpp>
 #include <crayon/router/scope.hpp>
 #include <crayon/router/signals.hpp>

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <crayon/concepts.hpp>
@@ -485,6 +486,21 @@ void check_summarize() {
       const logit_summary without = B::summarize(x.data(), n, {});
       REQUIRE(without.sum == seen.sum);
       REQUIRE(without.best == seen.best);
+    }
+  }
+  // The two largest in one lane: of one block, of two, before and after each other, equal.
+  for (const std::size_t distance : {64U, 2048U}) {
+    for (const float other : {4.0F, 5.0F}) {
+      std::vector<float> two(5000);
+      two[100] = 5;
+      two[100 + distance] = other;
+      const logit_summary forward = B::summarize(two.data(), two.size(), {});
+      REQUIRE(forward.best == 100);
+      REQUIRE(forward.second == other);
+      std::swap(two[100], two[100 + distance]);
+      const logit_summary backward = B::summarize(two.data(), two.size(), {});
+      REQUIRE(backward.best == (other == 5 ? 100 : 100 + distance));
+      REQUIRE(backward.second == other);
     }
   }
   constexpr float infinity = std::numeric_limits<float>::infinity();

@@ -127,6 +127,7 @@ logit_summary summarize(const float* x, std::size_t n, std::span<ranked_token> l
         V::select_less(before, top, V::set(static_cast<float>(from / block)), lanes.block);
 
     if (!likeliest.empty() && V::reduce_max(here) > likeliest.back().logit) {
+      // Looking at four vectors at a time was no faster.
       for (j = 0; j < whole; j += w) {
         if (V::any_less(V::set(likeliest.back().logit), V::load(p + j))) {
           rank_lanes<V>(p + j, from + j, w, likeliest);
