@@ -7,6 +7,7 @@
 
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/engine/hybrid_engine.hpp>
+#include <crayon/engine/router_binding.hpp>
 #include <crayon/serve/hedged.hpp>
 #include <crayon/serve/openai_client.hpp>
 #include <crayon/serve/router_file.hpp>
@@ -18,7 +19,7 @@
 namespace crayon::cli {
 namespace {
 
-/// Customizes the engine in place; only then are scope distances measured.
+/// Customizes the engine in place; only then are scope distances measured. What blend it is.
 result<std::string> customize(device& made, const ask_options& o) {
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
   CRAYON_TRY(const auto read, read_samples(o.samples));
@@ -27,7 +28,7 @@ result<std::string> customize(device& made, const ask_options& o) {
   if (const auto done = made.customize(pool, samples); !done) {
     return error{done.error().code, o.pool + ": " + done.error().text};
   }
-  return adapter_hash(*made.blended());
+  return engine::blend_of<config>(pool);
 }
 
 json number(float value) {
@@ -108,14 +109,17 @@ result<void> run(const ask_options& o, json& report) {
     }
   }
   CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
-  std::string hash;
+  router::binding used = engine::binding_of(made.base());
   if (!o.pool.empty()) {
-    CRAYON_TRY(hash, customize(made, o));
-  } else if (made.blended() != nullptr) {
-    hash = adapter_hash(*made.blended());
+    CRAYON_TRY(used.blend, customize(made, o));
   }
-  CRAYON_CHECK(
-      serve::check_binding(router.bound_to, {made.base().hash, hash, o.server_model}, o.router));
+  if (made.blended() != nullptr) used.adapter = engine::adapter_hash(*made.blended());
+  used.server = o.server_model;
+  CRAYON_CHECK(router::check_binding(router.bound_to, used, o.router));
+  if (const auto& promised = router.policy.promised) {
+    report["promise"] = router::words(promised->at.made);
+    report["threshold"] = number(router::as_risk(promised->at.risk, promised->on));
+  }
 
   auto first = client_of(o, o.server, "CRAYON_API_KEY");
   if (o.hedge.empty()) return ask(std::move(made), router.policy, std::move(first), o, report);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include <crayon/adapter/pool_contents.hpp>
+#include <crayon/engine/router_binding.hpp>
 #include <crayon/io/safetensors.hpp>
 
 #include "commands.hpp"
@@ -45,6 +46,7 @@ result<void> model_info(const std::string& path, json& report) {
   report["norm_epsilon"] = c.norm_epsilon;
   report["tied"] = c.tied;
   report["hash"] = model.hash();
+  report["identity"] = model::identity(c, model.hash());
   return {};
 }
 
@@ -94,7 +96,7 @@ result<void> adapter_info(const std::string& path, json& report) {
   report["saved_modules"] = json::array();
   for (const auto& t : info.saved) report["saved_modules"].push_back(describe(t));
   report["parameters"] = loaded.adapter.bytes() / sizeof(float);
-  report["hash"] = adapter_hash(loaded.adapter);
+  report["hash"] = engine::adapter_hash(loaded.adapter);
   return {};
 }
 

@@ -8,7 +8,6 @@
 
 #include <crayon/adapter/adapter_set.hpp>
 #include <crayon/blend/concat.hpp>
-#include <crayon/core/hash.hpp>
 #include <crayon/model/load_llama.hpp>
 #include <crayon/model/saved_weights.hpp>
 
@@ -66,18 +65,6 @@ result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
   }
   CRAYON_CHECK(model::check_saved(model, directory, loaded.info.saved));
   return loaded;
-}
-
-std::string adapter_hash(const adapter::lora_adapter<float>& made) {
-  hasher h;
-  for (std::size_t i = 0; i < made.size(); ++i) {
-    const auto f = made.factors(i);
-    h.add(made.module(i));
-    h.add(f.a.data, f.a.size() * sizeof(float));
-    h.add(f.b.data, f.b.size() * sizeof(float));
-    h.add(&f.scale, sizeof f.scale);
-  }
-  return h.hex();
 }
 
 result<device> open_device(const model_options& options, const std::vector<std::string>& adapters,

@@ -59,9 +59,6 @@ struct adapter_argument {
                                                                 const weights& model,
                                                                 const std::string& base_hash);
 
-/// Identity of an adapter: what a router's thresholds are bound to.
-[[nodiscard]] std::string adapter_hash(const adapter::lora_adapter<float>& made);
-
 /// Model and tokenizer as an engine, with the adapters' sum in use and room for `context` tokens.
 [[nodiscard]] result<device> open_device(const model_options& options,
                                          const std::vector<std::string>& adapters,

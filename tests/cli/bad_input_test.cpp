@@ -241,16 +241,27 @@ TEST_CASE("ports in use and servers that are none") {
   const listener silent;
   check(w, {"serve --model model.bin --port " + silent.port(), {"127.0.0.1:" + silent.port()}});
 
-  write(w / "always.json",
-        R"({"format": "crayon-router-1", "policy": "all_of", "thresholds": []})");
+  const auto router_to = [](const char* model, const char* server) {
+    return R"({"format": "crayon-router-2", "policy": "all_of", "thresholds": [], "bound_to": )"
+           R"({"model": ")" +
+           std::string(model) + R"(", "quantisation": "F32", "adapter": "none", "blend": "none", )"
+           R"("template": "none", "server": ")" + server + "\"}}";
+  };
+  write(w / "always.json", router_to("any", "any"));
   write(w / "bad.json", R"({"format": "crayon-router-9"})");
+  write(w / "loose.json", R"({"format": "crayon-router-2", "policy": "all_of", "thresholds": []})");
+  write(w / "empty.json", router_to("any", ""));
+  write(w / "other.json", router_to("00ff", "any"));
   const listener html(
       "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n"
       "Connection: close\r\n\r\n<html>Welcome</html>");
   const std::string url = "http://127.0.0.1:" + html.port() + "/v1";
   const std::string ask = "ask --model model.bin --server " + url + " --deadline 3000 ";
   check(w, {ask + "--router always.json --no-fallback hello", {url, "html"}});
-  check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-1"}});
+  check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-2"}});
+  check(w, {ask + "--router loose.json hello", {"loose.json", "bound_to is missing"}});
+  check(w, {ask + "--router empty.json hello", {"empty.json", "bound_to.server is missing or empty"}});
+  check(w, {ask + "--router other.json hello", {"other.json", "fitted to the model 00ff, not to "}});
   check(w, {ask + "--router none.json hello", {"none.json"}});
   write(w / "scope.json", R"({"format": "crayon-router-1", "policy": "any_of",
     "thresholds": [{"signal": "scope_distance", "threshold": 4}]})");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/serve/router_file.hpp>
 
+#include <dirent.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -14,13 +15,42 @@ namespace {
 
 using namespace crayon::serve;
 using crayon::errc;
+using crayon::router::binding;
+using crayon::router::bounded_risk;
+using crayon::router::promise_kind;
+using crayon::router::risk_share;
 using crayon::router::rules;
+using crayon::router::seen_at;
 using crayon::router::signal_kind;
 
 struct scratch {
   std::string path = "crayon_router_test_" + std::to_string(::getpid()) + ".json";
   ~scratch() { std::remove(path.c_str()); }
 };
+
+const binding bound_router{"00ff", "F32", "any", "concat of 0123", "none", "large"};
+
+router_file promised_router() {
+  router_file file;
+  file.policy.promised = bounded_risk{
+      {-1.0F / 3, {promise_kind::with_confidence, risk_share::of_kept, 0.1, 0.05, 500}, 0.07, 0.25},
+      signal_kind::margin,
+      seen_at::after_answer};
+  file.bound_to = bound_router;
+  return file;
+}
+
+/// A file that would do, with one part of its text replaced.
+std::string router_text(const std::string& part, const std::string& by) {
+  std::string text =
+      R"({"format":"crayon-router-2","policy":"any_of","thresholds":[],"promise":)"
+      R"({"kind":"mean","share":"of_all","alpha":0.1,"queries":99,"observed":0.05,"call_rate":0.5,)"
+      R"("signal":"margin","seen":"after_answer","threshold":0.4},"bound_to":{"model":"m",)"
+      R"("quantisation":"F32","adapter":"a","blend":"b","template":"t","server":"s"}})";
+  const std::size_t at = text.find(part);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, part.size(), by);
+}
 
 }  // namespace
 
@@ -31,7 +61,7 @@ TEST_CASE("a router comes back as it was written", "[serve]") {
   written.policy.thresholds = {{signal_kind::margin, 0.1F},
                                {signal_kind::scope_distance, 1.0F / 3},
                                {signal_kind::mean_log_prob, -2.5F}};
-  written.bound_to = {"00ff", "", "large"};
+  written.bound_to = bound_router;
   REQUIRE(write_router(file.path, written));
   const auto read = read_router(file.path);
   REQUIRE(read);
@@ -42,6 +72,37 @@ TEST_CASE("a router comes back as it was written", "[serve]") {
     CHECK(read->policy.thresholds[i].threshold == written.policy.thresholds[i].threshold);
   }
   CHECK(read->bound_to == written.bound_to);
+  CHECK_FALSE(read->policy.promised);
+}
+
+TEST_CASE("a promise comes back as it was written, and replaces the file as a whole", "[serve]") {
+  const scratch file;
+  REQUIRE(crayon::io::write_text(file.path, "older"));
+  auto written = promised_router();
+  for (const float risk : {-1.0F / 3, crayon::router::calibrated_threshold::keeps_none}) {
+    written.policy.promised->at.risk = risk;
+    REQUIRE(write_router(file.path, written));
+    const auto read = read_router(file.path);
+    REQUIRE(read);
+    REQUIRE(read->policy.promised);
+    const auto& was = *written.policy.promised;
+    const auto& is = *read->policy.promised;
+    CHECK(is.at.risk == was.at.risk);
+    CHECK(is.at.made == was.at.made);
+    CHECK(is.at.observed == was.at.observed);
+    CHECK(is.at.call_rate == was.at.call_rate);
+    CHECK(is.on == was.on);
+    CHECK(is.when == was.when);
+  }
+  // Nothing is left of the temporary name.
+  DIR* folder = ::opendir(".");
+  REQUIRE(folder != nullptr);
+  std::size_t count = 0;
+  while (const dirent* entry = ::readdir(folder)) {
+    count += std::string(entry->d_name).find(file.path) == 0;
+  }
+  ::closedir(folder);
+  CHECK(count == 1);
 }
 
 TEST_CASE("files that are no routers are refused by name", "[serve]") {
@@ -49,45 +110,67 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
   const std::vector<std::pair<std::string, std::string>> table{
       {"", "malformed JSON"},
       {"[]", "not a JSON object"},
-      {R"({"format":"crayon-router-9"})", "\"crayon-router-9\", expected \"crayon-router-1\""},
-      {R"({"format":"crayon-router-1","policy":"some_of"})", "\"some_of\""},
-      {R"({"format":"crayon-router-1","policy":"any_of"})", "thresholds is not a list"},
-      {R"({"format":"crayon-router-1","policy":"any_of","thresholds":[3]})", "is 3"},
-      {R"({"format":"crayon-router-1","policy":"any_of","thresholds":[{"signal":"mood"}]})",
-       "unknown signal \"mood\""},
-      {R"({"format":"crayon-router-1","policy":"any_of","thresholds":[{"signal":"margin"}]})",
-       "margin is null"},
-      {R"({"format":"crayon-router-1","policy":"any_of",
-           "thresholds":[{"signal":"margin","threshold":1e99}]})",
-       "margin is 1e+99"},
+      {R"({"format":"crayon-router-1"})", "\"crayon-router-1\", expected \"crayon-router-2\""},
+      {router_text("any_of", "some_of"), "\"some_of\""},
+      {router_text(R"("thresholds":[],)", ""), "thresholds is not a list"},
+      {router_text("[]", "[3]"), "is 3"},
+      {router_text("[]", R"([{"signal":"mood"}])"), "unknown signal \"mood\""},
+      {router_text("[]", R"([{"signal":"margin"}])"), "margin.threshold is null"},
+      {router_text("[]", R"([{"signal":"margin","threshold":1e99}])"), "margin.threshold is 1e+99"},
+      {router_text(R"("mean")", R"("median")"), "promise.kind is \"median\", expected \"mean\""},
+      {router_text(R"("mean")", R"("with_confidence")"), "promise.delta is null"},
+      {router_text("of_all", "of_kept"), "not a mean promises that"},
+      {router_text(R"("alpha":0.1)", R"("alpha":1.5)"), "promise.alpha is 1.5"},
+      {router_text("99", "-1"), "promise.queries is not a count"},
+      {router_text(R"("margin")", R"("mood")"), "promise.signal is \"mood\""},
+      {router_text("after_answer", "later"), "promise.seen is \"later\""},
+      {router_text(R"(,"threshold":0.4)", ""), "promise.threshold is null"},
+      {router_text(R"("bound_to")", R"("made_for")"), "bound_to is missing"},
+      {router_text(R"("adapter":"a",)", ""), "bound_to.adapter is missing or empty"},
+      {router_text(R"("template":"t")", R"("template":"")"), "bound_to.template is missing"},
+      {router_text(R"("blend":"b")", R"("blend":7)"), "bound_to.blend is missing"},
+      {router_text(R"("model":"m")", R"("model":"any")"), "bound_to.model is \"any\""},
   };
   for (const auto& [text, part] : table) {
     REQUIRE(crayon::io::write_text(file.path, text));
     const auto read = read_router(file.path);
     CAPTURE(text);
     REQUIRE_FALSE(read);
+    INFO(read.error().text);
     CHECK(read.error().code == errc::bad_format);
     CHECK(read.error().text.find(file.path + ": ") == 0);
     CHECK(read.error().text.find(part) != std::string::npos);
   }
+  REQUIRE(crayon::io::write_text(file.path, router_text("margin", "entropy")));
+  CHECK(read_router(file.path));
   CHECK(read_router(file.path + ".none").error().code == errc::not_found);
 }
 
-TEST_CASE("a threshold that is no number is not written", "[serve]") {
+TEST_CASE("what no router may be is not written", "[serve]") {
   const scratch file;
-  router_file broken;
-  broken.policy.thresholds = {{signal_kind::margin, std::numeric_limits<float>::quiet_NaN()}};
-  CHECK_FALSE(write_router(file.path, broken));
-  CHECK_FALSE(read_router(file.path));
-}
-
-TEST_CASE("thresholds of another model are refused", "[serve]") {
-  const router_binding bound{"aa", "bb", ""};
-  CHECK(check_binding(bound, {"aa", "bb", "any"}, "r.json"));
-  const auto other = check_binding(bound, {"cc", "bb", ""}, "r.json");
-  REQUIRE_FALSE(other);
-  CHECK(other.error().code == errc::mismatch);
-  CHECK(other.error().text == "r.json: its thresholds were fitted to the model aa, not to cc");
-  CHECK_FALSE(check_binding(bound, {"aa", "", ""}, "r.json"));
-  CHECK(check_binding({}, {"aa", "bb", "cc"}, "r.json"));
+  const auto refused = [&](auto&& break_it) {
+    router_file broken = promised_router();
+    break_it(broken);
+    const auto written = write_router(file.path, broken);
+    CHECK_FALSE(read_router(file.path));  // nothing was written
+    return written ? std::string() : written.error().text;
+  };
+  const auto holds = [](const std::string& text, const char* part) {
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  holds(refused([](auto& r) {
+          r.policy.promised.reset();
+          r.policy.thresholds = {{signal_kind::margin, std::numeric_limits<float>::quiet_NaN()}};
+        }),
+        "the threshold of margin");
+  holds(refused([](auto& r) {
+          r.policy.thresholds = {{signal_kind::margin, 0.5F}};
+        }),
+        "other thresholds beside it");
+  holds(refused([](auto& r) { r.policy.promised->at.made = {}; }), "its promise is none");
+  for (const auto& [field, member] : crayon::router::binding_fields) {
+    const auto at = member;
+    holds(refused([at](auto& r) { (r.bound_to.*at).clear(); }), std::string(field).c_str());
+  }
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
+#include <crayon/engine/router_binding.hpp>
 #include <crayon/engine/sample.hpp>
 #include <crayon/model/hf_llama.hpp>
 #include <crayon/router/threshold.hpp>
@@ -331,7 +332,9 @@ result<void> make_router(const assets& files, const llama2c_tokenizer& tokens, r
   file.policy.thresholds.push_back(
       {router::signal_kind::max_probability,
        router::as_risk(margin.risk, router::signal_kind::max_probability)});
-  file.bound_to.model = device.base().hash;
+  file.bound_to = engine::binding_of(device.base());
+  file.bound_to.adapter = router::binding::any_of_them;  // one per user
+  file.bound_to.blend = engine::blend_of<device_config>(pool);
   file.bound_to.server = "server";
   CRAYON_CHECK(serve::write_router(files.router(), file));
   std::vector<float> own, other;

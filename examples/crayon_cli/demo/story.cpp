@@ -13,6 +13,7 @@
 #include <crayon/blend/linear.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/engine/hybrid_engine.hpp>
+#include <crayon/engine/router_binding.hpp>
 #include <crayon/serve/curl_transport.hpp>
 #include <crayon/serve/openai_client.hpp>
 #include <crayon/serve/router_file.hpp>
@@ -88,7 +89,10 @@ result<stage> set_up(const assets& files) {
   const std::string hash = device.hash();
   CRAYON_TRY(auto one, cli::load_adapter(files.one_for_all(), device, hash));
   CRAYON_TRY(auto router, serve::read_router(files.router()));
-  CRAYON_CHECK(serve::check_binding(router.bound_to, {hash, {}, "server"}, files.router()));
+  router::binding used{model::identity(device.config(), hash), std::string(name(dtype::f32)), {},
+                       engine::blend_of<device_config>(pool), std::string(router::binding::none),
+                       "server"};
+  CRAYON_CHECK(router::check_binding(router.bound_to, used, files.router()));
   return stage{std::move(device), std::move(server),      std::move(tokens),
                std::move(pool),   std::move(one.adapter), std::move(router)};
 }

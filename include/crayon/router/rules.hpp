@@ -4,21 +4,26 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include <crayon/router/bounded_risk.hpp>
 #include <crayon/router/confidence.hpp>
 
 namespace crayon::router {
 
 /// `any_of` or `all_of` over thresholds, as a value instead of a type. Without thresholds it is
-/// `always_device` or `always_server`, as any_of<> and all_of<> are.
+/// `always_device` or `always_server`, as any_of<> and all_of<> are. A promise, where there is one,
+/// is kept whatever the thresholds say: they can only send more to the server.
 struct rules {
   enum class combination : std::uint8_t { any_of, all_of };
 
   combination combine = combination::any_of;
   std::vector<confidence> thresholds;
+  std::optional<bounded_risk> promised = {};
 
   [[nodiscard]] route decide(const signals& seen) const noexcept {
+    if (promised && promised->decide(seen) == route::server) return route::server;
     const auto server = [&](const confidence& one) { return one.decide(seen) == route::server; };
     const bool go = combine == combination::any_of
                         ? std::any_of(thresholds.begin(), thresholds.end(), server)
