@@ -30,17 +30,16 @@ enum class seen_at : std::uint8_t { after_prefill, after_answer };
 /// earlier, which keeps less; of the signals that can only get worse (max_probability, margin,
 /// entropy), the same. A promise on the queries that are kept (`risk_share::of_kept`) needs exactly
 /// the calibration's ones: no other policy beside it, and no decision in the middle of an answer on
-/// other signals. A `hybrid_engine` that streams the device's answer does not ask again after it.
+/// other signals. A `hybrid_engine` that streams the device's answer does not ask again after it,
+/// and what the device answers because the server failed is not kept: neither is under the promise.
 struct bounded_risk {
   calibrated_threshold at;
   signal_kind on = signal_kind::max_probability;
   seen_at when = seen_at::after_answer;
 
   [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
-    if (when == seen_at::after_prefill && seen.tokens != 0) return route::device;  // decided
-    if (when == seen_at::after_answer && seen.tokens == 0 && on == signal_kind::mean_log_prob) {
-      return route::device;  // a mean over no token
-    }
+    if (when == seen_at::after_prefill && seen.tokens != 0) return route::device;       // decided
+    if (needs_tokens(on) && seen.tokens == 0 && seen.asked == 0) return route::device;  // not due
     const float value = value_of(seen, on);
     return at.keeps(as_risk(value, on)) ? route::device : route::server;
   }
