@@ -26,7 +26,7 @@ enum class seen_at : std::uint8_t { after_prefill, after_answer };
 }
 
 /// Keeps what is measured and at most as risky as the threshold; everything else goes to the
-/// server. `after_prefill` decides once, before the first token. `after_answer` may say "server"
+/// server. `after_prefill` decides once, when it is asked first. `after_answer` may say "server"
 /// earlier, which keeps less; of the signals that can only get worse (max_probability, margin,
 /// entropy), the same. A promise on the queries that are kept (`risk_share::of_kept`) needs exactly
 /// the calibration's ones: no other policy beside it, and no decision in the middle of an answer on
@@ -38,7 +38,7 @@ struct bounded_risk {
   seen_at when = seen_at::after_answer;
 
   [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
-    if (when == seen_at::after_prefill && seen.tokens != 0) return route::device;       // decided
+    if (when == seen_at::after_prefill && seen.asked != 0) return route::device;        // decided
     if (needs_tokens(on) && seen.tokens == 0 && seen.asked == 0) return route::device;  // not due
     const float value = value_of(seen, on);
     return at.keeps(as_risk(value, on)) ? route::device : route::server;
