@@ -1,1 +1,0 @@
-#include <crayon/crayon.hpp>
