@@ -31,6 +31,7 @@ static_assert(serve::transport<breaker>);
 struct patient {
   virtual_world world = {};
   int status = 200;
+  std::string content_type = "application/json";
   errc refusal = errc::network_failed;
   int asked = 0;
   std::shared_ptr<circuit> shared = std::make_shared<circuit>();
@@ -42,6 +43,7 @@ struct patient {
                                    one.refused = status == 0;
                                    one.code = refusal;
                                    one.head.status = status;
+                                   one.head.content_type = content_type;
                                    one.parts = {{0ms, "x"}};
                                    return one;
                                  }),
@@ -136,6 +138,26 @@ TEST_CASE("what is no failure of the server", "[serve]") {
   CHECK(p.sent());
   CHECK(p.with.state() == circuit_state::open);
   p.status = 200;
+  CHECK(p.sent());
+  CHECK(p.with.state() == circuit_state::closed);
+}
+
+TEST_CASE("a sign-in page before the server is a failure, an error as HTML is the server's",
+          "[serve]") {
+  using namespace circuit_case;
+  patient p;
+  p.content_type = "text/html; charset=utf-8";
+  p.status = 404;
+  for (int i = 0; i < 9; ++i) CHECK(p.sent());
+  for (const int status : {200, 302, 200, 307, 200}) {
+    CHECK(p.with.state() == circuit_state::closed);
+    p.status = status;
+    CHECK(p.sent());
+  }
+  CHECK_FALSE(p.sent());
+  CHECK(p.ask().error().text.find("last a page of HTML") != std::string::npos);
+  p.world.now += 5s;
+  p.content_type = "text/event-stream";
   CHECK(p.sent());
   CHECK(p.with.state() == circuit_state::closed);
 }

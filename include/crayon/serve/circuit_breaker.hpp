@@ -30,7 +30,8 @@ enum class circuit_state : std::uint8_t {
 };
 
 /// The health of one endpoint, for any number of threads. A failure is an exchange that ended in an
-/// error, limits on waiting included, or an HTTP status of 500 and above. A response below 500 is a
+/// error, limits on waiting included, an HTTP status of 500 and above, or a page of HTML that is no
+/// error: the sign-in page of a network stands before the server. Another response below 500 is a
 /// success, 429 too: that server is alive, and Retry-After says the rest. What the caller cancelled
 /// counts as neither.
 class circuit {
@@ -144,6 +145,9 @@ class circuit_breaker {
       if (response.error().code != errc::cancelled) end.failed(time_.now(), why);
     } else if (response->head.status >= 500) {
       end.failed(time_.now(), "HTTP " + std::to_string(response->head.status));
+    } else if (response->head.status < 400 &&
+               response->head.content_type.starts_with("text/html")) {
+      end.failed(time_.now(), "a page of HTML");
     } else {
       end.succeeded();
     }
