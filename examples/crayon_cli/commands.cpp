@@ -643,15 +643,65 @@ void add_route_columns(CLI::App& c, route_columns& o) {
   optional("--split", o.split, "fit or eval");
   c.add_option("--fit-share", o.fit_share,
                "Share of the rows to fit on, chosen at random (default: as the column of the split "
-               "says, or 0.5)")
+               "says, or " +
+                   std::string(o.usual_share < 1 ? "0.5" : "all") + ")")
       ->check(CLI::Range(0.0, 0.99) & finite_number(false));
   c.add_flag("--by-group", o.by_group, "Split, and draw for intervals, whole groups");
   c.add_option("--seed", o.seed, "Of the split and the draws")->capture_default_str();
 }
 
+void add_route_fit(CLI::App& route, selection& chosen) {
+  auto o = std::make_shared<route_fit_options>();
+  o->columns.usual_share = 1;
+  CLI::App& c =
+      *add_command(route, chosen, "fit",
+                   "A threshold on a signal, with or without a promise, as a router file", o, run);
+  add_route_columns(c, o->columns);
+  c.add_option(
+       "--promise", o->promise,
+       "none: right most often, or a call rate; mean: the risk is at most alpha in the mean "
+       "(conformal risk control); probability: with probability 1 - delta "
+       "(Clopper-Pearson, fixed sequence)")
+      ->check(CLI::IsMember({"none", "mean", "probability"}))
+      ->required();
+  const auto level = [&](const char* option, double& value, const char* text) {
+    c.add_option(option, value, text)
+        ->check(CLI::Range(0.0, 1.0) & finite_number(true))
+        ->capture_default_str();
+  };
+  level("--alpha", o->alpha, "The risk: of all queries, those that the device answers wrongly");
+  level("--delta", o->delta, "Of probability: how likely the promise may fail");
+  c.add_flag("--of-kept", o->of_kept,
+             "Of probability: the risk among the queries that the device answers");
+  c.add_option("--grid", o->grid,
+               "Of probability: the range of thresholds, chosen before the scores were looked at "
+               "(default: the range that the signal has)")
+      ->type_name("LOW HIGH")
+      ->expected(2);
+  c.add_option("--call-rate", o->call_rate,
+               "Of none: send at most this share (default: what is right most often)")
+      ->check(CLI::Range(0.0, 1.0) & finite_number(false));
+  c.add_flag("--after-prefill", o->after_prefill,
+             "The scores were seen before the first token, not after the answer");
+  c.add_flag("--all-to-server", o->all_to_server,
+             "Where nothing can be promised: a router that sends everything, not an error");
+  add_model_options(c, o->model, true);
+  add_adapter_option(c, o->adapters);
+  c.add_option("--pool", o->pool, "Holds for any adapter that is blended from this pool")
+      ->type_name("FILE")
+      ->excludes("--adapter");
+  c.add_option("--server-model", o->server_model, "Holds for this server's model (default: any)");
+  c.add_option("--out,-o", o->out, "Router file to write")->type_name("FILE")->required();
+  c.footer(
+      "The threshold is fitted on all rows, or on those that a split gives; the others show what\n"
+      "it does. The file is bound to the model and adapter: crayon ask refuses it with others.\n"
+      "A promise holds for queries that come as the rows came.");
+}
+
 void add_route(CLI::App& parent, selection& chosen) {
   CLI::App* route = parent.add_subcommand("route", "Fit and judge routers on recorded outcomes");
   route->require_subcommand(1);
+  add_route_fit(*route, chosen);
   auto o = std::make_shared<route_eval_options>();
   CLI::App& c = *add_command(*route, chosen, "eval",
                              "What scores are worth as routers: quality against calls, errors "

@@ -196,9 +196,27 @@ struct route_columns {
   route_column scope{"scope"};
   route_column length{"length"};
   route_column split{"split"};
-  double fit_share = -1;  ///< below 0: as the column splits, or half
+  double fit_share = -1;  ///< below 0: as the column splits, or `usual_share`
+  double usual_share = 0.5;
   bool by_group = false;  ///< split and resample whole groups
   std::uint64_t seed = 1;
+};
+
+struct route_fit_options {
+  route_columns columns;
+  std::string promise;  ///< none, mean, probability
+  double alpha = 0.1;
+  double delta = 0.1;
+  bool of_kept = false;        ///< risk among the queries that are kept
+  bool after_prefill = false;  ///< when the signals were seen
+  bool all_to_server = false;  ///< where nothing can be promised; else an error
+  std::vector<float> grid;     ///< low, high; empty: the range of the signal
+  double call_rate = -1;       ///< of no promise; below 0: the threshold that is right most often
+  model_options model;
+  std::vector<std::string> adapters;
+  std::string pool;          ///< for adapters of any user, blended from it
+  std::string server_model;  ///< empty: any
+  std::string out;
 };
 
 struct route_eval_options {
@@ -224,5 +242,6 @@ result<void> run(const customize_options& o, json& report);
 result<void> run(const ask_options& o, json& report);
 result<void> run(const serve_options& o, json& report);
 result<void> run(const route_eval_options& o, json& report);
+result<void> run(const route_fit_options& o, json& report);
 
 }  // namespace crayon::cli

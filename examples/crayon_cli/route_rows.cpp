@@ -88,7 +88,7 @@ result<void> read_split(const io::csv_table& table, const route_columns& o, rout
   std::iota(units.begin(), units.end(), std::size_t{0});
   rng random(o.seed);
   random.shuffle(units);
-  const auto chosen = static_cast<std::size_t>((o.fit_share < 0 ? 0.5 : o.fit_share) *
+  const auto chosen = static_cast<std::size_t>((o.fit_share < 0 ? o.usual_share : o.fit_share) *
                                                static_cast<double>(units.size()));
   std::vector<std::uint8_t> fit(units.size(), 0);
   for (std::size_t i = 0; i < chosen; ++i) fit[units[i]] = 1;

@@ -126,3 +126,92 @@ TEST_CASE("route eval: what is wrong with a file is said with its line and colum
   CHECK(w.run("route").status == 2);
   CHECK(w.run("route eval --scores missing.csv").status == 1);
 }
+
+namespace {
+
+/// 600 queries, right with the probability that margin says. The server is always right.
+std::string calibrated_rows() {
+  crayon::rng random(9);
+  std::string csv = "margin,device_ok,server_ok,split\n";
+  for (int i = 0; i < 600; ++i) {
+    const float margin = random.uniform();
+    csv += std::to_string(margin) + "," + std::to_string(random.uniform() < margin) + ",1," +
+           (i % 3 == 0 ? "eval" : "fit") + "\n";
+  }
+  return csv;
+}
+
+}  // namespace
+
+TEST_CASE("route fit writes a router that ask reads, and that holds for its model", "[route]") {
+  const workplace w;
+  make_files(w);
+  write(w / "s.csv", calibrated_rows());
+  const std::string fit = "route fit --scores s.csv --model model.bin --json r.json --out R.json ";
+  const auto fitted = [&](const std::string& options) {
+    const auto done = w.run(fit + options);
+    INFO(done.err);
+    REQUIRE(done.status == 0);
+    return route_json::parse(read(w / "r.json"));
+  };
+
+  // P(kept and wrong) at threshold t is (1 - t)^2 / 2: alpha 0.1 is reached at 0.553.
+  auto report = fitted("--promise mean --alpha 0.1");
+  CHECK(report["queries"] == 400);
+  CHECK(report["promise"] == "P(kept and wrong) <= 0.1 in the mean, from 400 queries");
+  const double mean = report["threshold"];
+  CHECK(mean == Approx(0.553).margin(0.06));
+  report = fitted("--promise probability --alpha 0.1 --delta 0.05");
+  CHECK(report["threshold"] > mean);  // more is promised, so less is kept
+  auto file = route_json::parse(read(w / "R.json"));
+  CHECK(file["promise"]["kind"] == "with_confidence");
+  CHECK(file["promise"]["signal"] == "margin");
+  CHECK(file["bound_to"]["adapter"] == "none");
+  CHECK(file["bound_to"]["server"] == "any");
+  CHECK(report["other rows"]["call_rate"] > 0.4);
+  report = fitted("--promise probability --alpha 0.3 --of-kept --after-prefill");
+  file = route_json::parse(read(w / "R.json"));
+  CHECK(file["promise"]["share"] == "of_kept");
+  CHECK(file["promise"]["seen"] == "after_prefill");
+
+  // Nothing can be promised.
+  CHECK(w.run(fit + "--promise mean --alpha 0.001").err.find("it takes 999") != std::string::npos);
+  report = fitted("--promise mean --alpha 0.001 --all-to-server");
+  CHECK(report["threshold"].is_null());
+  CHECK(report["fitted on"]["call_rate"] == 1);
+
+  report = fitted("--promise none --call-rate 0.25 --adapter adapter");
+  CHECK(report["promise"].is_null());
+  CHECK(report["fitted on"]["call_rate"].get<double>() == Approx(0.25));
+  file = route_json::parse(read(w / "R.json"));
+  CHECK(file["thresholds"][0]["threshold"] == report["threshold"]);
+  const std::string ask =
+      "ask --model model.bin --router R.json --server http://127.0.0.1:1/v1 "
+      "--retries 0 -n 2 next ";
+  auto done = w.run(ask + "--adapter adapter");
+  INFO(done.err);
+  CHECK(done.status == 0);
+  done = w.run(ask);
+  CHECK(done.status == 1);
+  CHECK(done.err.find("fitted to the adapter") != std::string::npos);
+}
+
+TEST_CASE("route fit refuses what it cannot do", "[route]") {
+  const workplace w;
+  make_files(w);
+  write(w / "s.csv", calibrated_rows());
+  const auto fault = [&](const std::string& options) {
+    const auto done = w.run("route fit --scores s.csv --model model.bin --out R.json " + options);
+    CHECK(done.status != 0);
+    CHECK_FALSE(fs::exists(w / "R.json"));
+    return done.err;
+  };
+  CHECK(fault("--promise mean --score server_ok").find("is no signal") != std::string::npos);
+  CHECK(fault("--promise mean --score margin --score server_ok").find("2 scores") !=
+        std::string::npos);
+  CHECK(fault("--promise mean --of-kept").find("--of-kept") != std::string::npos);
+  CHECK(fault("--promise mean --call-rate 0.5").find("--call-rate") != std::string::npos);
+  CHECK(fault("--promise always").find("always") != std::string::npos);
+  CHECK(fault("").find("--promise") != std::string::npos);
+  CHECK(fault("--promise mean --alpha 0").find("above 0") != std::string::npos);
+}
