@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -72,9 +73,12 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
   if (record.source == engine::answer_source::server_cut_off) {
     return error{errc::network_failed, "the server's answer ends here: " + record.server_error};
   }
+  const bool asked = !record.server.empty();
+  const double left_ms = o.deadline_ms - record.server_ms;
   std::fprintf(
-      stderr, "[%s, %s, %.0f ms]%s%s\n", std::string(name(record.source)).c_str(),
+      stderr, "[%s, %s, %.0f ms%s]%s%s\n", std::string(name(record.source)).c_str(),
       std::string(name(record.reason)).c_str(), record.milliseconds,
+      asked ? (", " + std::to_string(std::llround(left_ms)) + " ms left").c_str() : "",
       record.server_error.empty() ? "" : " the server failed: ", record.server_error.c_str());
 
   report["text"] = answer.text;
@@ -89,8 +93,7 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
   report["wasted_ms"] = record.wasted_ms;
   report["milliseconds"] = record.milliseconds;
   report["server_ms"] = record.server_ms;
-  report["server_deadline_left_ms"] =
-      record.server.empty() ? json() : json(o.deadline_ms - record.server_ms);
+  report["server_deadline_left_ms"] = asked ? json(left_ms) : json();
   for (const auto which : router::all_signals) {
     report["signals"][std::string(name(which))] = number(router::value_of(record.seen, which));
   }
@@ -101,12 +104,15 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
 
 result<void> run(const ask_options& o, json& report) {
   CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
-  for (const auto& one : router.policy.thresholds) {
-    if (one.on == router::signal_kind::scope_distance && o.pool.empty()) {
-      return error{errc::bad_value, o.router +
-                                        ": its threshold on scope_distance needs --pool and " +
-                                        "--samples, without which no distance is measured"};
-    }
+  const auto on_distance = [](const auto& one) {
+    return one.on == router::signal_kind::scope_distance;
+  };
+  const auto& thresholds = router.policy.thresholds;
+  const auto& promised = router.policy.promised;
+  if (o.pool.empty() && (std::any_of(thresholds.begin(), thresholds.end(), on_distance) ||
+                         (promised && on_distance(*promised)))) {
+    return error{errc::bad_value, o.router + ": its threshold on scope_distance needs --pool and " +
+                                      "--samples, without which no distance is measured"};
   }
   CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
   router::binding used = engine::binding_of(made.base());
@@ -116,7 +122,7 @@ result<void> run(const ask_options& o, json& report) {
   if (made.blended() != nullptr) used.adapter = engine::adapter_hash(*made.blended());
   used.server = o.server_model;
   CRAYON_CHECK(router::check_binding(router.bound_to, used, o.router));
-  if (const auto& promised = router.policy.promised) {
+  if (promised) {
     report["promise"] = router::words(promised->at.made);
     report["threshold"] = number(router::as_risk(promised->at.risk, promised->on));
   }

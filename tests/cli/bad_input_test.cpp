@@ -241,11 +241,13 @@ TEST_CASE("ports in use and servers that are none") {
   const listener silent;
   check(w, {"serve --model model.bin --port " + silent.port(), {"127.0.0.1:" + silent.port()}});
 
-  const auto router_to = [](const char* model, const char* server) {
-    return R"({"format": "crayon-router-2", "policy": "all_of", "thresholds": [], "bound_to": )"
-           R"({"model": ")" +
-           std::string(model) + R"(", "quantisation": "F32", "adapter": "none", "blend": "none", )"
-           R"("template": "none", "server": ")" + server + "\"}}";
+  const auto router_to = [](const char* model, const char* server, const char* policy = "all_of",
+                            const char* threshold = "") {
+    return R"({"format": "crayon-router-2", "policy": ")" + std::string(policy) +
+           R"(", "thresholds": [)" + threshold + R"(], "bound_to": {"model": ")" + model +
+           R"(", "quantisation": "F32", "adapter": "none", "blend": "none", )"
+           R"("template": "none", "server": ")" +
+           server + "\"}}";
   };
   write(w / "always.json", router_to("any", "any"));
   write(w / "bad.json", R"({"format": "crayon-router-9"})");
@@ -260,11 +262,13 @@ TEST_CASE("ports in use and servers that are none") {
   check(w, {ask + "--router always.json --no-fallback hello", {url, "html"}});
   check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-2"}});
   check(w, {ask + "--router loose.json hello", {"loose.json", "bound_to is missing"}});
-  check(w, {ask + "--router empty.json hello", {"empty.json", "bound_to.server is missing or empty"}});
-  check(w, {ask + "--router other.json hello", {"other.json", "fitted to the model 00ff, not to "}});
+  check(w,
+        {ask + "--router empty.json hello", {"empty.json", "bound_to.server is missing or empty"}});
+  check(w,
+        {ask + "--router other.json hello", {"other.json", "fitted to the model 00ff, not to "}});
   check(w, {ask + "--router none.json hello", {"none.json"}});
-  write(w / "scope.json", R"({"format": "crayon-router-1", "policy": "any_of",
-    "thresholds": [{"signal": "scope_distance", "threshold": 4}]})");
+  write(w / "scope.json",
+        router_to("any", "any", "any_of", R"({"signal": "scope_distance", "threshold": 4})"));
   check(w, {ask + "--router scope.json hello", {"scope.json", "scope_distance", "--pool"}});
   check(w, {ask + "--router always.json --context 65 hello", {"model.bin", "65", "64"}});
 
@@ -274,7 +278,7 @@ TEST_CASE("ports in use and servers that are none") {
   CHECK(done.status == 0);
   CHECK_FALSE(done.out.empty());
   CHECK(std::count(done.err.begin(), done.err.end(), '\n') == 1);
-  CHECK(done.err.find("the server failed: " + url) != std::string::npos);
+  CHECK(done.err.find(" ms left] the server failed: " + url) != std::string::npos);
   CHECK(done.err.find("text/html") != std::string::npos);
   CHECK(read(w / "r.json").find("device_after_failure") != std::string::npos);
   CHECK(read(w / "r.json").find("\"attempts\": 1,") != std::string::npos);
