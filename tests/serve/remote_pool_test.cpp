@@ -2,6 +2,7 @@
 #include <crayon/serve/remote_pool.hpp>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -145,6 +146,49 @@ TEST_CASE("the index of a pool, and the adapter of scores, equal the local ones 
         pool, blend::slots_of(coarse.scores(), blend::negligible));
     CHECK(equal_factors(near->adapter, by_scores));
   }
+}
+
+TEST_CASE("customizing by a remote pool is customizing by one that is here", "[serve]") {
+  struct remote_config : test::tiny_config {
+    using embedding = match::mean_pooling;
+    using backend = simd::highway_dynamic;
+  };
+  using engine_type = engine::device_engine<remote_config>;
+  const std::vector<engine::sample> mine{{"three and four", "7"}, {"May", "5"}};
+  const auto pool = served_pool();
+  blend_server at;
+  serve::remote_pool<curl_transport> remote({at.url});
+  auto here = *engine_type::make(test::tiny_weights(7), tokenizer::byte_tokenizer());
+  auto there = here.fork();
+  const auto local = here.customize(pool, mine);
+  const auto made = there.customize(remote, mine);
+  REQUIRE(local);
+  INFO((made ? "" : made.error().text));
+  REQUIRE(made);
+  CHECK(made->weights == local->weights);
+  REQUIRE(there.blended() != nullptr);
+  CHECK(equal_factors(*there.blended(), *here.blended()));
+  CHECK(remote.record().sent_bytes == 8 + 4 * 3);
+  const auto a = here.answer("five"), b = there.answer("five");
+  CHECK(a->text == b->text);
+  CHECK(a->seen.scope_distance == b->seen.scope_distance);  // the task is known there too
+  CHECK(std::isfinite(b->seen.scope_distance));
+
+  const auto noisy =
+      there.customize(remote, mine, {match::score_encoding::u8, match::privacy{1, 1e-5}});
+  REQUIRE(noisy);
+  CHECK(remote.record().sent_bytes == 8 + 3);
+  CHECK(noisy->weights != local->weights);
+  // Another base model, another embedding: told before anything is sent, and nothing changes.
+  serve::remote_pool<curl_transport> unsent({at.url});
+  auto other = *engine_type::make(test::tiny_weights(8), tokenizer::byte_tokenizer());
+  const auto refused = other.customize(unsent, mine);
+  REQUIRE(!refused);
+  CHECK(refused.error().text.find("the pool was made with the base model") == 0);
+  CHECK(!other.customize(unsent, {}));
+  CHECK(unsent.record().sent_bytes == 0);
+  at.server.stop();
+  CHECK(there.customize(remote, mine).error().code == errc::network_failed);
 }
 
 TEST_CASE("on the wire: N scores and the pool's hash, and headers that are always the same",

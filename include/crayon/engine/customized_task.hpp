@@ -24,6 +24,11 @@ struct customized_task {
   std::size_t layer = 0;  ///< blocks that the embedded states have been through; 0: all
   typename Config::scope_distance distance;
 
+  /// (N, c d)
+  [[nodiscard]] matrix_view<const float> view() const noexcept {
+    return {index.data(), adapters, index.size() / adapters};
+  }
+
   /// What embedding and matching need of a pool.
   template <class Pool>
   void remember(const Pool& pool) {
@@ -35,9 +40,7 @@ struct customized_task {
 
   /// Embeddings (S, d) -> N weights; refers to this task.
   [[nodiscard]] auto weights_of() const {
-    return [this](matrix_view<const float> rows) {
-      return matcher.weights({index.data(), adapters, index.size() / adapters}, rows);
-    };
+    return [this](matrix_view<const float> rows) { return matcher.weights(view(), rows); };
   }
 
   /// f(x) by the base model, in the pool's space: of the whole sample (unless empty), and of its

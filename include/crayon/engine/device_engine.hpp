@@ -17,11 +17,10 @@
 #include <crayon/engine/answer_text.hpp>
 #include <crayon/engine/base_model.hpp>
 #include <crayon/engine/config.hpp>
-#include <crayon/engine/customized_task.hpp>
 #include <crayon/engine/device_answer.hpp>
 #include <crayon/engine/hot_swap.hpp>
+#include <crayon/engine/matched_samples.hpp>
 #include <crayon/engine/next_token.hpp>
-#include <crayon/engine/pool_checks.hpp>
 #include <crayon/engine/private_prompt.hpp>
 #include <crayon/engine/sample.hpp>
 #include <crayon/engine/sinks.hpp>
@@ -91,35 +90,36 @@ class device_engine {
                                                 std::span<const sample> samples,
                                                 pool_overrides overrides = {}) {
     const auto start = clock::now();
-    if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
-    CRAYON_TRY(auto policy, matcher_of<Config>(pool));
-    CRAYON_CHECK(check_pool<Config>(pool, base_->hash, embedding_size(*base_),
-                                    base_->weights.config().layers, overrides));
-    const std::size_t dim = pool.index().cols / pool.info().centroids;
-    auto task = std::make_shared<customized_task<Config>>();
-    task->matcher = std::move(policy);
-    task->remember(pool);
-    std::vector<float> whole(samples.size() * dim), prompts(samples.size() * dim);
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const encoded_sample one = encode_sample(base_->tokens, samples[i]);
-      session_.reset();
-      if (const auto fits = session_.check(one.ids); !fits) {
-        return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
-      }
-      task->embed(session_, base_->weights.config().dim, one.ids, one.prompt_tokens,
-                  std::span(whole).subspan(i * dim, dim), std::span(prompts).subspan(i * dim, dim),
-                  *threads_);
-    }
-    customization made;
-    made.weights = task->matcher.weights(pool.index(), {whole.data(), samples.size(), dim});
-    task->distance.fit({prompts.data(), samples.size(), dim}, task->weights_of());
-    const auto matched = clock::now();
+    CRAYON_TRY(auto matched,
+               match_samples<Config>(*base_, session_, pool, samples, overrides, *threads_));
+    customization made{matched.weights(), 0, 0};
+    const auto done = clock::now();
     CRAYON_TRY(auto blended,
                Config::blend::blend(pool, blend::slots_of(made.weights, blend::negligible)));
-    made.embed_ms = milliseconds(matched - start);
-    made.blend_ms = milliseconds(clock::now() - matched);
+    made.embed_ms = milliseconds(done - start);
+    made.blend_ms = milliseconds(clock::now() - done);
     CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
-    task_ = std::move(task);
+    task_ = std::move(matched.task);
+    return made;
+  }
+
+  /// The same with a pool that is elsewhere (`serve::remote_pool`): its index comes here, scores go
+  /// there, unless the pool is of another base model or embedding, and an adapter comes back.
+  template <remote_index Remote>
+  [[nodiscard]] result<customization> customize(Remote& pool, std::span<const sample> samples,
+                                                const remote_options& options = {},
+                                                pool_overrides overrides = {}) {
+    const auto start = clock::now();
+    CRAYON_TRY(auto matched, match_remotely<Config>(*base_, session_, pool, samples, options,
+                                                    overrides, *threads_));
+    const auto scores = matched.second.scores();
+    customization made{{scores.begin(), scores.end()}, 0, 0};
+    const auto done = clock::now();
+    CRAYON_TRY(auto answer, pool.template blend<adapter_element>(matched.second, base_->hash));
+    made.embed_ms = milliseconds(done - start);
+    made.blend_ms = milliseconds(clock::now() - done);
+    CRAYON_CHECK(use(std::move(answer.adapter)));
+    task_ = std::move(matched.first.task);
     return made;
   }
 

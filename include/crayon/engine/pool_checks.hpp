@@ -30,7 +30,7 @@ struct pool_overrides {
 /// A pool of another base model, another embedding, matcher or blend is refused; what the pool does
 /// not record is not checked. `dim`: length of this engine's embeddings; `layers`: the model's
 /// blocks.
-template <class Config, adapter_pool Pool>
+template <class Config, class Pool>
 [[nodiscard]] result<void> check_pool(const Pool& pool, std::string_view base_hash, std::size_t dim,
                                       std::size_t layers, const pool_overrides& overrides) {
   const auto& info = pool.info();

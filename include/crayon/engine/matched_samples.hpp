@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// A user's samples in the index space of a pool, which may be elsewhere.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <crayon/concepts.hpp>
+#include <crayon/core/result.hpp>
+#include <crayon/engine/base_model.hpp>
+#include <crayon/engine/config.hpp>
+#include <crayon/engine/customized_task.hpp>
+#include <crayon/engine/pool_checks.hpp>
+#include <crayon/engine/sample.hpp>
+#include <crayon/match/blend_request.hpp>
+#include <crayon/match/score_noise.hpp>
+#include <crayon/match/top_k.hpp>
+
+namespace crayon::engine {
+
+/// A pool of which the index alone is here: `serve::remote_pool`.
+template <class R>
+concept remote_index = requires(R& r, const match::blend_request& request, std::string_view hash) {
+  { r.index()->view() } -> std::convertible_to<matrix_view<const float>>;  // (N, c d)
+  {r.index()->info};                  // `adapter::pool_info` of the pool
+  {r.index()->hash};                  // its identity, which the request names
+  {r.blend(request, hash)->adapter};  // the adapter for these scores; of another base: an error
+};
+
+/// How scores leave the device.
+struct remote_options {
+  match::score_encoding scores = match::score_encoding::f32;
+  std::optional<match::privacy> noise = {};  ///< added before anything is sent
+};
+
+/// Samples and the task that they are of.
+template <class Config>
+struct matched_samples {
+  std::shared_ptr<customized_task<Config>> task;
+  std::vector<float> places;  ///< (samples, d)
+  std::size_t samples = 0;
+
+  [[nodiscard]] matrix_view<const float> view() const noexcept {
+    return {places.data(), samples, places.size() / samples};
+  }
+  /// One weight per adapter.
+  [[nodiscard]] std::vector<float> weights() const { return task->weights_of()(view()); }
+  /// The same with noise (match/score_noise.hpp). Error: a matcher of which no bound is known.
+  [[nodiscard]] result<std::vector<float>> weights(const match::privacy& noise) const {
+    using M = typename Config::matcher;
+    if constexpr (match::averages_samples<M> || std::same_as<M, match::top_k>) {
+      return match::private_weights(task->matcher, task->view(), view(), noise);
+    } else {
+      return error{errc::unsupported,
+                   "no bound is known on what one sample changes in the "
+                   "weights of " +
+                       std::string(M::name())};
+    }
+  }
+};
+
+/// Embeds the samples by the model without an adapter. Pool: info(), index(), size(). Errors: no
+/// samples, one that is longer than the session's context, a pool that was made for something else.
+template <class Config, class Pool, class Session, class Threads>
+[[nodiscard]] result<matched_samples<Config>> match_samples(const base_model<Config>& base,
+                                                            Session& session, const Pool& pool,
+                                                            std::span<const sample> samples,
+                                                            const pool_overrides& overrides,
+                                                            Threads& threads) {
+  if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
+  const auto& c = base.weights.config();
+  CRAYON_TRY(auto policy, matcher_of<Config>(pool));
+  CRAYON_CHECK(
+      check_pool<Config>(pool, base.hash, Config::embedding::size(c.dim), c.layers, overrides));
+  const std::size_t dim = pool.index().cols / pool.info().centroids;
+  matched_samples<Config> made{std::make_shared<customized_task<Config>>(),
+                               std::vector<float>(samples.size() * dim), samples.size()};
+  auto& task = *made.task;
+  task.matcher = std::move(policy);
+  task.remember(pool);
+  std::vector<float> prompts(samples.size() * dim);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const encoded_sample one = encode_sample(base.tokens, samples[i]);
+    session.reset();
+    if (const auto fits = session.check(one.ids); !fits) {
+      return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
+    }
+    task.embed(session, c.dim, one.ids, one.prompt_tokens,
+               std::span(made.places).subspan(i * dim, dim),
+               std::span(prompts).subspan(i * dim, dim), threads);
+  }
+  task.distance.fit({prompts.data(), samples.size(), dim}, task.weights_of());
+  return made;
+}
+
+namespace detail {
+
+/// An index that came from elsewhere, read as a pool is.
+template <class Index>
+struct index_alone {
+  const Index& from;
+
+  [[nodiscard]] std::size_t size() const noexcept { return from.view().rows; }
+  [[nodiscard]] matrix_view<const float> index() const noexcept { return from.view(); }
+  [[nodiscard]] const auto& info() const noexcept { return from.info; }
+};
+
+}  // namespace detail
+
+/// What a remote pool made of the samples' scores.
+template <class Config, class Remote, class Session, class Threads>
+[[nodiscard]] auto match_remotely(const base_model<Config>& base, Session& session, Remote& pool,
+                                  std::span<const sample> samples, const remote_options& options,
+                                  pool_overrides overrides, Threads& threads)
+    -> result<std::pair<matched_samples<Config>, match::blend_request>> {
+  CRAYON_TRY(const auto index, pool.index());
+  overrides.blend = true;  // the server's, not this engine's
+  CRAYON_TRY(auto matched,
+             match_samples<Config>(base, session,
+                                   detail::index_alone<std::remove_cvref_t<decltype(index)>>{index},
+                                   samples, overrides, threads));
+  std::vector<float> scores = matched.weights();
+  if (options.noise) {
+    CRAYON_TRY(scores, matched.weights(*options.noise));
+  }
+  CRAYON_TRY(auto request, match::blend_request::make(index.hash, scores, options.scores));
+  return std::pair(std::move(matched), request);
+}
+
+}  // namespace crayon::engine
