@@ -29,7 +29,8 @@ CLI::App* add_command(CLI::App& parent, selection& chosen, const std::string& na
                       const std::string& description, std::shared_ptr<Options> options,
                       result<void> (*run)(const Options&, json&)) {
   CLI::App* command = parent.add_subcommand(name, description);
-  command->add_option("--json", chosen.json_file, "Write a machine-readable report")
+  command
+      ->add_option("--json", chosen.json_file, "Write a machine-readable report (-: to stdout)")
       ->type_name("FILE");
   command->callback([&chosen, options = std::move(options), run] {
     chosen.run = [options, run](json& report) { return run(*options, report); };

@@ -108,8 +108,9 @@ void add_logits(CLI::App& parent, selection& chosen) {
   add_adapter_option(c, o->adapters);
   c.add_option("--ids", o->ids, "Token ids, separated by commas")
       ->type_name("ID,ID,...")
-      ->check([](const std::string& id) {
-        return id.empty() ? std::string("an id is missing") : std::string();
+      ->transform([](const std::string& ids) {  // as given: the parser skips empty ones
+        const std::string padded = "," + ids + ",";
+        return padded.find(",,") != std::string::npos ? std::string("an id is missing") : "";
       })
       ->delimiter(',')
       ->required();
@@ -165,7 +166,7 @@ void add_blend(CLI::App& parent, selection& chosen) {
           ->excludes(rank);
   auto* density =
       c.add_option("--density", o->density, "Share of the values that sparse policies keep")
-          ->check(CLI::Range(0.0, 1.0))
+          ->check(CLI::Range(1e-9, 1.0))
           ->capture_default_str();
   auto* sign =
       c.add_flag("--frequency-sign", o->frequency_sign,
@@ -193,18 +194,19 @@ void add_blend(CLI::App& parent, selection& chosen) {
   });
 }
 
+void add_spare_option(CLI::App& c, std::size_t& spare) {
+  c.add_option("--spare", spare,
+               "Free slots to leave where the file has to be written anew: adapters that find one "
+               "do not move the others")
+      ->check(CLI::Range(std::size_t{0}, std::size_t{4096}))
+      ->capture_default_str();
+}
+
 void add_pool_edits(CLI::App& pool, selection& chosen) {
   const auto pool_option = [](CLI::App& c, std::string& path) {
     c.add_option("--pool", path, "Pool file, replaced as a whole or not at all")
         ->type_name("FILE")
         ->required();
-  };
-  const auto spare_option = [](CLI::App& c, std::size_t& spare) {
-    c.add_option("--spare", spare,
-                 "Free slots to leave where the file has to be written anew: adapters that find "
-                 "one do not move the others")
-        ->check(CLI::Range(std::size_t{0}, std::size_t{4096}))
-        ->capture_default_str();
   };
   for (const bool replace : {false, true}) {
     auto o = std::make_shared<pool_entry_options>();
@@ -229,13 +231,13 @@ void add_pool_edits(CLI::App& pool, selection& chosen) {
         ->type_name("FILE");
     samples->needs(model);
     model->needs(samples);
-    spare_option(c, o->spare);
+    add_spare_option(c, o->spare);
   }
   auto o = std::make_shared<pool_remove_options>();
   CLI::App& c = *add_command(pool, chosen, "remove", "Take an adapter out of a pool", o, run);
   pool_option(c, o->pool);
   c.add_option("--name", o->name, "Of the adapter")->required();
-  spare_option(c, o->spare);
+  add_spare_option(c, o->spare);
   auto cores = std::make_shared<pool_cores_options>();
   pool_option(*add_command(pool, chosen, "cores",
                            "Compute a pool's R factors once and keep them in its file: what the "
@@ -286,9 +288,12 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
   c.add_option("--matcher", o->matcher, "Similarities -> weights")
       ->check(CLI::IsMember({"cosine_softmax", "centroid"}))
       ->capture_default_str();
-  c.add_option("--tau", o->tau, "Temperature of the similarities")->capture_default_str();
-  c.add_option("--top-k", o->top_k, "Adapters that a blend keeps at most (default: all)");
-  c.add_option("--spare", o->spare, "Free slots for adapters to come")->capture_default_str();
+  c.add_option("--tau", o->tau, "Temperature of the similarities")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c.add_option("--top-k", o->top_k, "Adapters that a blend keeps at most (default: all)")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+  add_spare_option(c, o->spare);
   c.add_flag("--align", o->align,
              "Bring the factors into one gauge, for factor-wise blending, and show what it does");
   c.footer(

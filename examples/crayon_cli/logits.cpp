@@ -28,6 +28,12 @@ result<void> run(const logits_options& o, json& report) {
       },
       adapters.delta(), threads);
 
+  const auto bad = std::find_if_not(all.begin(), all.end(), io::finite);
+  if (bad != all.end()) {
+    const auto at = static_cast<std::size_t>(bad - all.begin());
+    return error{errc::bad_value, "logit " + std::to_string(at % vocab) + " after " +
+                                      std::to_string(at / vocab + 1) + " tokens is not finite"};
+  }
   const matrix_view<const float> view{all.data(), o.ids.size(), vocab};
   const std::string hash = model.hash();
   CRAYON_CHECK(io::write_safetensors(o.out, {io::tensor_of("logits", view)}, {{"model", hash}}));

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
+#include <optional>
 #include <string>
+#include <system_error>
+#include <utility>
 
 #include <crayon/io/file.hpp>
 #include <crayon/version.hpp>
@@ -17,22 +22,55 @@ namespace {
 
 using namespace crayon;
 
-/// One line on stderr, whatever the text holds.
+/// One line on stderr, whatever the text holds: names in files may have control characters.
 void complain(std::string text) {
   for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7F') c = ' ';
   }
   while (!text.empty() && text.back() == ' ') text.pop_back();
   std::fprintf(stderr, "crayon: %s\n", text.c_str());
 }
 
+/// An output that would replace what the command reads, or its own report; "" if there is none.
+std::string clash_of(const CLI::App& app) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  const auto path_of = [&](const char* name) {
+    const auto* option = command->get_option_no_throw(name);
+    return option == nullptr || option->empty() ? std::string() : option->results().front();
+  };
+  const std::string out = path_of("--out");
+  if (out.empty()) return {};
+  std::error_code ignored;
+  for (const char* name : {"--model", "--tokenizer", "--data", "--samples", "--json"}) {
+    const std::string other = path_of(name);
+    if (other == out || std::filesystem::equivalent(other, out, ignored)) {
+      return "--out and " + std::string(name) + " are both " + out;
+    }
+  }
+  return {};
+}
+
 result<void> run(const cli::selection& chosen) {
   cli::json report;
+  const bool wanted = !chosen.json_file.empty(), to_stdout = chosen.json_file == "-";
+  std::optional<io::atomic_file> file;  // before the work: a report that cannot be written is known
+  if (wanted && !to_stdout) {
+    CRAYON_TRY(io::atomic_file created, io::atomic_file::create(chosen.json_file));
+    file.emplace(std::move(created));
+  }
   CRAYON_CHECK(chosen.run(report));
-  if (!chosen.json_file.empty()) {
+  if (wanted) {
     // A model may end its text within a character.
-    const auto text = report.dump(2, ' ', false, cli::json::error_handler_t::replace);
-    CRAYON_CHECK(io::write_text(chosen.json_file, text + "\n"));
+    const auto text = report.dump(2, ' ', false, cli::json::error_handler_t::replace) + "\n";
+    if (to_stdout) std::fputs(text.c_str(), stdout);
+    if (file) {
+      CRAYON_CHECK(file->write(text));
+      CRAYON_CHECK(file->commit());
+    }
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return io::file_error("write", "standard output", errno);
   }
   return {};
 }
@@ -57,7 +95,13 @@ int main(int argc, char** argv) {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-      complain(std::string(e.what()) + " (crayon --help shows the commands and their options)");
+      const auto unknown = app.remaining(true);  // named first: what is missing may be mistyped
+      complain((unknown.empty() ? std::string(e.what()) : "not understood: " + unknown.front()) +
+               " (crayon --help shows the commands and their options)");
+      return bad_usage;
+    }
+    if (const std::string clash = clash_of(app); !clash.empty()) {
+      complain(clash);
       return bad_usage;
     }
     if (const auto done = run(chosen); !done) {

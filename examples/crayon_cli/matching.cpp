@@ -193,6 +193,11 @@ result<std::vector<float>> score_samples(const serve::pool_index& pool, const we
                                          std::span<const engine::encoded_sample> samples,
                                          const match::privacy* noise, thread_pool& threads) {
   CRAYON_CHECK(check_base(pool.info, hash));
+  if (pool.info.matcher == match::arrow::name()) {
+    return error{errc::unsupported,
+                 "the server's pool has the matcher \"arrow\", which needs the pool on the device: "
+                 "import it with --samples, or customize with --pool"};
+  }
   CRAYON_TRY(const auto memory, places_in(pool.info, pool.view(), model, samples, threads));
   const auto places = view_of(memory, samples.size());
   const std::string& name = pool.info.matcher;

@@ -112,9 +112,7 @@ result<void> run(const pool_import_options& o, json& report) {
                                       std::to_string(o.adapters.size()) +
                                       " adapters: one each, in the same order, or none"};
   }
-  if (!(o.tau > 0)) {
-    return error{errc::bad_value, "tau is " + std::to_string(o.tau) + ", needs a positive number"};
-  }
+  CRAYON_CHECK(match::cosine_softmax::with_tau(o.tau));
   CRAYON_TRY(const weights model, load_model(o.model.model));
   const std::string hash = model.hash();
   const std::vector<std::string> names = names_of(o.adapters);

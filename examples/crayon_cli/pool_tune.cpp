@@ -124,11 +124,7 @@ json json_of(const tuning_point& p) {
 }  // namespace
 
 result<void> run(const pool_tune_options& o, json& report) {
-  for (const float tau : o.taus) {
-    if (!(tau > 0) || !std::isfinite(tau)) {
-      return error{errc::bad_value, "tau is " + std::to_string(tau) + ", needs a positive number"};
-    }
-  }
+  for (const float tau : o.taus) CRAYON_CHECK(match::cosine_softmax::with_tau(tau));
   CRAYON_TRY(const weights model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto file, adapter::pool_contents::open(o.pool));

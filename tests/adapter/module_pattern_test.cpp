@@ -45,4 +45,12 @@ TEST_CASE("patterns that make other matchers explode take no longer") {
   CHECK_FALSE(*module_pattern::matches("(a*)*(a*)*(a*)*b", name));
   CHECK_FALSE(*module_pattern::matches("(((a+)+)+)+b", name));
   CHECK(*module_pattern::matches("(a|aa)+", name));
+  CHECK(*module_pattern::matches("((a?){1000}){1000}", name));
+  CHECK(*module_pattern::matches("(a?){150,}", name));
+  CHECK_FALSE(*module_pattern::matches("(^a){2,3}", name));
+  std::string nested = "a";
+  for (int depth = 0; depth < 30; ++depth) nested = "(" + nested + ")*";
+  const auto refused = module_pattern::matches(nested, name);
+  REQUIRE(!refused);
+  CHECK(refused.error().text == "pattern \"" + nested + "\" repeats too many repeats");
 }

@@ -299,6 +299,9 @@ TEST_CASE("what is not plain LoRA is refused by key and value") {
            ", which is not plain LoRA and is not supported";
   };
   CHECK(with(R"("use_dora": true)") == text("use_dora", "true"));
+  CHECK(with(R"("use_dora": 1)") == text("use_dora", "1"));
+  CHECK(with(R"("use_rslora": "no")") ==
+        "adapter_config.json: use_rslora is \"no\", not true or false");
   CHECK(with(R"("trainable_token_indices": [3])") == text("trainable_token_indices", "[3]"));
   CHECK(with(R"("target_parameters": ["w"])") == text("target_parameters", "[\"w\"]"));
   CHECK(with(R"("use_bdlora": {"nblocks": 2})") == text("use_bdlora", "{\"nblocks\":2}"));
@@ -332,7 +335,8 @@ TEST_CASE("a configuration that cannot be right is refused") {
   CHECK(from(R"({"peft_type": "LORA", "r": 3, "lora_alpha": 1})") ==
         "adapter_model.safetensors: module q has rank 2, adapter_config.json says 3");
   CHECK(from(std::string(plain) + R"(, "alpha_pattern": {"(?!x)q": 1}})") ==
-        "adapter_model.safetensors: pattern \"(?!x)q\" is not understood at character 3");
+        "adapter_model.safetensors: adapter_config.json beside it: alpha_pattern: pattern "
+        "\"(?!x)q\" is not understood at character 3");
 }
 
 TEST_CASE("factors without partner, of wrong shape or of another kind are refused") {
@@ -531,4 +535,16 @@ TEST_CASE("real adapters load, come back, or are refused clearly") {
   CHECK(unilora.error().text == root +
                                     "/not-lora-unilora/adapter_config.json: peft_type is "
                                     "\"UNILORA\", needs \"LORA\"");
+}
+
+TEST_CASE("0 and 1 are false and true") {
+  const auto flags = [](const std::string& more) {
+    const auto info = adapter::parse_peft_config("c", std::string(plain) + more + "}");
+    REQUIRE(info);
+    return std::array{info->scaling.rslora, info->fan_in_fan_out, info->lora_bias};
+  };
+  CHECK(flags(R"(, "use_rslora": 0, "fan_in_fan_out": 0, "lora_bias": 0, "use_dora": 0)") ==
+        std::array{false, false, false});
+  CHECK(flags(R"(, "use_rslora": 1, "fan_in_fan_out": true, "lora_bias": 1)") ==
+        std::array{true, true, true});
 }

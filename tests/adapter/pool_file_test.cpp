@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -237,4 +238,24 @@ TEST_CASE("a tensor without bytes takes no memory, whatever its shape says") {
         "tensor index has shape [0, 1152921504606846976], needs [2, 0]");
   CHECK(with("centre", {0, 1ULL << 61}) ==
         "tensor centre has shape [0, 2305843009213693952], needs [1, 0]");
+}
+
+TEST_CASE("what could not be read again is not written") {
+  rng random(5);
+  const scratch dir;
+  const auto good = random_pool_of<float>(random, 2);
+  const auto refused = [&](auto&& change, std::size_t spare = 0) {
+    auto info = good.info();
+    change(info);
+    auto changed = pool<float>::zeros(good.shapes(), good.size(), good.index(), info, good.tile());
+    REQUIRE(changed);
+    const auto saved = save_pool(dir / "p", *changed, {.spare = spare});
+    REQUIRE(!saved);
+    CHECK_FALSE(std::filesystem::exists(dir / "p"));
+    return saved.error().text.substr((dir / "p").size());
+  };
+  CHECK(refused([](auto& i) { i.tau = INFINITY; }) == ": tau is inf");
+  CHECK(refused([](auto& i) { i.top_k = 2000000; }) == ": top_k is 2000000, at most 2^20");
+  CHECK(refused([](auto&) {}, ~std::size_t{0}) == ": 1 slots for 2 adapters, at most 2^20");
+  CHECK(refused([](auto&) {}, 2000000) == ": 2000002 slots for 2 adapters, at most 2^20");
 }

@@ -165,6 +165,12 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
   for (const char* wrong :
        {"", "nonsense", "generate", "generate --model m --prompt p --tokens x", "blend --out o",
         "logits --ids 1,a --model m --out o", "logits --ids '' --model m --out o",
+        "logits --ids 1,,2 --model m --out o", "logits --ids 1, --model m --out o",
+        "logits --ids 1 --model m --out m", "logits --ids 1 --model m --out o --json o",
+        "blend --adapter a --policy ties --density 0 --out o",
+        "pool import --model m --adapter a --spare -1 --out o",
+        "pool import --model m --adapter a --top-k 2000000 --out o",
+        "pool import --model m --adapter a --tau 0 --out o",
         "generate --model m --prompt p --temperature -1",
         "generate --model m --prompt p --temperature nan",
         "generate --model m --prompt p --top-p nan", "generate --model m --prompt p --tokens -1",
@@ -184,4 +190,33 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
     CHECK(done.err.size() < 200);
     CHECK(std::count(done.err.begin(), done.err.end(), '\n') == 1);
   }
+}
+
+TEST_CASE("a word that is mistyped is named, not what is missing for it") {
+  const workplace w;
+  CHECK(w.run("poo build").err.starts_with("crayon: not understood: poo "));
+  CHECK(w.run("blend --bogus").err.starts_with("crayon: not understood: --bogus "));
+}
+
+TEST_CASE("output that cannot be written is an error, before the work where it can be known") {
+  const workplace w;
+  make_files(w);
+  const auto full = w.run("info model.bin > /dev/full; echo $?; true");
+  CHECK(full.out == "1\n");
+  const auto late = w.run("blend --adapter adapter:1 --out o --json no/such.json");
+  CHECK(late.status == 1);
+  CHECK_FALSE(fs::exists(w / "o"));
+  CHECK(w.run("logits --model model.bin --ids 1,2 --out l --json -").out.find("\"shape\"") !=
+        std::string::npos);
+  write(w / "real.json", "old");
+  fs::create_symlink("real.json", w / "link.json");
+  REQUIRE(w.run("info model.bin --json link.json").status == 0);
+  CHECK(fs::is_symlink(w / "link.json"));
+  CHECK(read(w / "real.json") != "old");
+  const std::string before = read(w / "model.bin");
+  fs::create_symlink("model.bin", w / "same.bin");
+  CHECK(w.run("logits --model model.bin --ids 1 --out same.bin").status == 2);
+  CHECK(read(w / "model.bin") == before);
+  CHECK(w.run("logits --model model.bin --ids 1 --adapter adapter:3e38 --out l2").status == 1);
+  CHECK_FALSE(fs::exists(w / "l2"));
 }

@@ -66,17 +66,35 @@ TEST_CASE("without commit the directory is as it was") {
   CHECK(dir.names().empty());
 }
 
-TEST_CASE("a failed move leaves no new set beside old parts") {
+TEST_CASE("after a failed move the old files are there, all of them") {
   const scratch dir;
   std::filesystem::create_directory(dir / "old");
   put(dir / "old/weights", "old w");
   put(dir / "old/config", "old c");
+  {
+    auto out = io::directory_writer::create(dir / "old");
+    REQUIRE(out);
+    put(out->stage("weights"), "new w");
+    static_cast<void>(out->stage("config"));  // never written: its rename fails
+    CHECK_FALSE(out->commit());
+  }
+  CHECK(get(dir / "old/weights") == "old w");
+  CHECK(get(dir / "old/config") == "old c");
+  CHECK(names_in(dir / "old") == names_t{"config", "weights"});
+}
+
+TEST_CASE("a directory where a file should go is an error before anything moves") {
+  const scratch dir;
+  std::filesystem::create_directories(dir / "old/weights");
+  put(dir / "old/config", "old c");
   auto out = io::directory_writer::create(dir / "old");
   REQUIRE(out);
+  put(out->stage("config"), "new c");
   put(out->stage("weights"), "new w");
-  static_cast<void>(out->stage("config"));  // never written: its rename fails
-  CHECK_FALSE(out->commit());
-  CHECK_FALSE(std::filesystem::exists(dir / "old/config"));
+  const auto done = out->commit();
+  REQUIRE(!done);
+  CHECK(done.error().text == "cannot replace " + (dir / "old/weights") + ": a directory");
+  CHECK(get(dir / "old/config") == "old c");
 }
 
 TEST_CASE("a path that is no directory is an error that names it") {

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -124,4 +125,30 @@ TEST_CASE("a full disk is an error and leaves no file") {
   const auto written = file->write("x");
   REQUIRE(!written);
   CHECK(written.error().text == "cannot write " + (dir / "f") + ": No space left on device");
+}
+
+TEST_CASE("a symbolic link stays, and the file it points to is replaced") {
+  const scratch dir;
+  std::filesystem::create_directory(dir / "there");
+  put(dir / "there/f", "old");
+  std::filesystem::create_symlink("there/f", dir / "link");
+  REQUIRE(io::write_text(dir / "link", "new"));
+  CHECK(std::filesystem::is_symlink(dir / "link"));
+  CHECK(get(dir / "there/f") == "new");
+
+  std::filesystem::create_symlink("nowhere", dir / "dangling");
+  CHECK_FALSE(io::write_text(dir / "dangling", "new"));
+  std::filesystem::create_symlink("/proc/self/fd/1", dir / "stdout");
+  const auto refused = io::write_text(dir / "stdout", "new");
+  REQUIRE(!refused);
+  CHECK(refused.error().text == "cannot write " + (dir / "stdout") + ": not a regular file");
+  CHECK(std::filesystem::is_symlink(dir / "stdout"));
+}
+
+TEST_CASE("a pipe is not waited for") {
+  const scratch dir;
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  const auto read = io::read_text(dir / "pipe");
+  REQUIRE(!read);
+  CHECK(read.error().text == "cannot read " + (dir / "pipe") + ": not a regular file");
 }

@@ -88,7 +88,7 @@ TEST_CASE("a small tau picks the nearest, a large one is uniform, neither overfl
 
 TEST_CASE("a tau that is not a positive number is an error") {
   CHECK(cosine_softmax::with_tau(0.05F)->tau == 0.05F);
-  CHECK(cosine_softmax::with_tau(0).error().text == "tau is 0.000000, needs a positive number");
+  CHECK(cosine_softmax::with_tau(0).error().text == "tau is 0, needs a positive number");
   CHECK_FALSE(cosine_softmax::with_tau(-1));
   CHECK_FALSE(cosine_softmax::with_tau(std::numeric_limits<float>::quiet_NaN()));
   CHECK_FALSE(cosine_softmax::with_tau(std::numeric_limits<float>::infinity()));

@@ -78,3 +78,13 @@ TEST_CASE("generation refuses prompts it cannot run", "[model]") {
   CHECK(refused({-1}) == "token 0: id -1 is outside the vocabulary of 50");
   CHECK(refused(std::vector<std::int32_t>(41, 1)) == "41 tokens do not fit the context of 40");
 }
+
+TEST_CASE("logits that are not finite end the generation with an error", "[model]") {
+  auto weights = random_weights<float>(small_config());
+  for (float& x : weights.norms()) x = 3e38F;
+  session s(weights);
+  model::greedy best;
+  const auto done = generate(s, std::vector<std::int32_t>{1, 2}, best, [](std::int32_t) {});
+  REQUIRE_FALSE(done);
+  CHECK(done.error().text == "the logits after 2 tokens are not finite");
+}

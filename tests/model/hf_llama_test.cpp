@@ -91,6 +91,23 @@ TEMPLATE_TEST_CASE("Hugging Face directories come back as they were written", "[
   }
 }
 
+TEST_CASE("a head of its own in a model that says it has none is refused", "[model]") {
+  const scratch dir;
+  auto config = small_config();
+  config.tied = false;
+  REQUIRE(model::write_hf_llama(dir / "m", random_weights<float>(config)));
+  std::string text = text_of(dir / "m/config.json");
+  const std::string from = "\"tie_word_embeddings\": false";
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  write(dir / "m/config.json", text.replace(at, from.size(), "\"tie_word_embeddings\": true"));
+  const auto weights = model::read_hf_llama<float>(dir / "m");
+  REQUIRE_FALSE(weights);
+  CHECK(weights.error().text ==
+        dir / "m: tensor lm_head.weight differs from model.embed_tokens.weight, config.json says "
+              "tie_word_embeddings is true");
+}
+
 TEST_CASE("a config.json that means another computation is refused", "[model]") {
   const scratch dir;
   const auto refused = [&](const std::string& config) {

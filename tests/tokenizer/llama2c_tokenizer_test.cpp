@@ -102,6 +102,8 @@ TEST_CASE("pieces merge by score, characters fall back to bytes", "[tokenizer]")
   CHECK(t.decode(ids{266, 1, 266, 2}) == "aa");
   CHECK(t.find("abc") == 265);
   CHECK(t.find("abd") == -1);
+  const auto never = made_of({{" ", -9}, {"a", -9}, {"b", -9}, {"ab", -1e10F}});
+  CHECK(never.encode("ab") == ids{259, 260, 261});  // run.c merges what scores more than -1e10
 
   const auto no_bytes = llama2c_tokenizer::make({{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}, {"a", 0}});
   REQUIRE(no_bytes);

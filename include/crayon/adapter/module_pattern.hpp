@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <crayon/core/result.hpp>
@@ -18,8 +19,8 @@ namespace crayon::adapter {
 /// patterns are made of: literals, . | ( ) (?: ) [ ] * + ? {m,n} ^ $ \d \w \s and escaped
 /// punctuation. Anything else (look-ahead, back-references) is an error, never a silent mismatch.
 ///
-/// Works on the set of positions in the name that the pattern read so far can end at, so the time
-/// is bounded by pattern x name x name whatever the pattern.
+/// Works on the set of positions in the name that the pattern read so far can end at: no pattern
+/// backtracks. Repeats of repeats that would take more than 2^16 steps are an error.
 class module_pattern {
  public:
   [[nodiscard]] static result<bool> matches(std::string_view pattern, std::string_view name) {
@@ -27,6 +28,10 @@ class module_pattern {
     positions start(name.size() + 1);
     for (std::size_t i = 0; i <= name.size(); ++i) start[i] = i == 0 || name[i - 1] == '.';
     const positions ends = m.alternatives(start, 0);
+    if (m.steps_ > most_steps) {
+      return error{errc::unsupported,
+                   "pattern \"" + std::string(pattern) + "\" repeats too many repeats"};
+    }
     if (m.good_ && m.at_ != pattern.size()) m.good_ = false;  // a ")" too many
     if (!m.good_) {
       return error{errc::unsupported, "pattern \"" + std::string(pattern) +
@@ -51,6 +56,7 @@ class module_pattern {
   using positions = std::vector<bool>;
   static constexpr std::size_t deepest = 32;
   static constexpr std::size_t most_repeats = 1000;
+  static constexpr std::size_t most_steps = std::size_t{1} << 16;
 
   module_pattern(std::string_view pattern, std::string_view name)
       : pattern_(pattern), name_(name) {}
@@ -91,12 +97,14 @@ class module_pattern {
     if (least == 0) ends = from;
     for (std::size_t count = 1; count <= most && good_; ++count) {
       at_ = atom_at;
-      here = atom(here, depth);
+      positions next = atom(here, depth);
+      const bool same = next == here;  // and so they are however often it repeats
+      here = std::move(next);
       if (std::find(here.begin(), here.end(), true) == here.end()) break;
-      if (count < least) continue;
+      if (count < least && !same) continue;
       const positions before = ends;
       join(ends, here);
-      if (ends == before) break;
+      if (same || ends == before) break;
     }
     if (good_) at_ = after;
     return ends;
@@ -124,6 +132,10 @@ class module_pattern {
   }
 
   positions atom(const positions& from, std::size_t depth) {
+    if (++steps_ > most_steps) {
+      good_ = false;
+      return from;
+    }
     const char c = pattern_[at_++];
     if (c == '(') {
       if (take('?') && !take(':')) good_ = false;
@@ -206,6 +218,7 @@ class module_pattern {
   std::string_view pattern_;
   std::string_view name_;
   std::size_t at_ = 0;
+  std::size_t steps_ = 0;
   bool good_ = true;
 };
 

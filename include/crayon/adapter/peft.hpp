@@ -64,7 +64,10 @@ namespace peft_keys {
                "the embedding is not supported");
   }
   auto scaling = info.scaling.at(module);
-  if (!scaling) return error{scaling.error().code, path + ": " + scaling.error().text};
+  if (!scaling) {
+    return error{scaling.error().code,
+                 path + ": adapter_config.json beside it: " + scaling.error().text};
+  }
   if (scaling->rank != f.a->shape[0]) {
     return bad(errc::bad_shape, "rank " + std::to_string(f.a->shape[0]) +
                                     ", adapter_config.json says " + std::to_string(scaling->rank));

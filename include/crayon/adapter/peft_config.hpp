@@ -40,13 +40,13 @@ namespace peft_json {
 
 using json = nlohmann::ordered_json;  // patterns apply in the order of the file
 
-/// Absent, null, false, empty, or the value it has when the feature is off.
+/// Absent, null, false, 0, empty, or the value it has when the feature is off.
 [[nodiscard]] inline bool off(const json& config, std::string_view key) {
   const auto at = config.find(std::string(key));
   if (at == config.end() || at->is_null()) return true;
   if (at->is_boolean()) return !at->get<bool>();
   if (at->is_array() || at->is_object()) return at->empty();
-  return key == "bias" && *at == "none";
+  return *at == 0 || (key == "bias" && *at == "none");
 }
 
 /// Features that change what the factors mean: dW is not scale * B A, or there is more than dW.
@@ -81,6 +81,15 @@ inline constexpr std::array<std::string_view, 5> harmless{
 [[nodiscard]] inline bool keeps_base(const json& init) {
   return init.is_null() || init.is_boolean() || init == "gaussian" || init == "eva" ||
          init == "orthogonal" || init == "mica";
+}
+
+/// What PEFT writes as true or false, in `into`.
+[[nodiscard]] inline result<void> read_flag(const json& config, const char* key,
+                                            const std::string& path, bool& into) {
+  const auto at = config.find(key);
+  into = !off(config, key);
+  if (!into || *at == true || *at == 1) return {};
+  return error{errc::bad_value, path + ": " + key + " is " + at->dump() + ", not true or false"};
 }
 
 template <class T>
@@ -163,14 +172,16 @@ template <class T>
   }
   info.scaling.rank = r.get<std::size_t>();
   info.scaling.alpha = alpha.get<double>();
-  info.scaling.rslora = !pj::off(config, "use_rslora");
+  CRAYON_CHECK(pj::read_flag(config, "use_rslora", path, info.scaling.rslora));
   CRAYON_CHECK(pj::read_pattern(config, "rank_pattern", path, info.scaling.rank_pattern));
   CRAYON_CHECK(pj::read_pattern(config, "alpha_pattern", path, info.scaling.alpha_pattern));
   info.base_model = pj::text_or(config, "base_model_name_or_path", "");
   info.task_type = pj::text_or(config, "task_type", "");
-  info.fan_in_fan_out = !pj::off(config, "fan_in_fan_out");
-  info.lora_bias = !pj::off(config, "lora_bias");
-  info.ensure_weight_tying = !pj::off(config, "ensure_weight_tying");
+  for (const auto& [key, flag] : {std::pair("fan_in_fan_out", &info.fan_in_fan_out),
+                                  std::pair("lora_bias", &info.lora_bias),
+                                  std::pair("ensure_weight_tying", &info.ensure_weight_tying)}) {
+    CRAYON_CHECK(pj::read_flag(config, key, path, *flag));
+  }
   info.target_modules = pj::names(value("target_modules"));
   info.modules_to_save = pj::names(value("modules_to_save"));
   return info;

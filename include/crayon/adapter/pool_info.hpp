@@ -2,6 +2,7 @@
 // What is known about a pool besides its factors, and what every pool must satisfy.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <map>
@@ -47,16 +48,22 @@ struct pool_info {
 template <class Adapter>
 [[nodiscard]] result<void> check_shapes(const std::string& who, const Adapter& adapter,
                                         std::span<const site_shape> shapes) {
-  if (adapter.size() != shapes.size()) {
-    return error{errc::bad_shape, who + " has " + std::to_string(adapter.size()) +
-                                      " sites, the pool has " + std::to_string(shapes.size())};
-  }
   for (const auto& shape : shapes) {
     const auto at = adapter.find(shape.module);
-    if (!at) return error{errc::bad_shape, who + " has no module " + shape.module};
+    if (!at) {
+      return error{errc::bad_shape,
+                   who + " has no module " + shape.module + ", which the others have"};
+    }
     if (adapter.shape(*at) != shape) {
       return error{errc::bad_shape, who + " has " + describe(adapter.shape(*at)) +
-                                        ", the pool has " + describe(shape)};
+                                        ", the others have " + describe(shape)};
+    }
+  }
+  for (std::size_t i = 0; i < adapter.size(); ++i) {
+    const std::string& module = adapter.shape(i).module;
+    if (std::none_of(shapes.begin(), shapes.end(),
+                     [&](const site_shape& s) { return s.module == module; })) {
+      return error{errc::bad_shape, who + " has module " + module + ", which the others have not"};
     }
   }
   return {};

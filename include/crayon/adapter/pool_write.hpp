@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -166,9 +167,30 @@ using tile_source =
   return (parts.slots - parts.size()) * 96;
 }
 
+/// What `pool_contents::open` would refuse is not written.
+[[nodiscard]] inline result<void> check_parts(const std::string& path, const pool_parts& parts) {
+  constexpr std::size_t most = std::size_t{1} << 20;
+  if (!std::isfinite(parts.info.tau)) {
+    return error{errc::bad_value, path + ": tau is " + pool_json::text_of(parts.info.tau)};
+  }
+  if (parts.slots < parts.size() || parts.slots > most) {
+    return error{errc::bad_value, path + ": " + std::to_string(parts.slots) + " slots for " +
+                                      std::to_string(parts.size()) + " adapters, at most 2^20"};
+  }
+  for (const auto& [what, value] :
+       {std::pair("layer", parts.info.layer), std::pair("centroids", parts.info.centroids),
+        std::pair("top_k", parts.info.top_k)}) {
+    if (value <= most) continue;
+    return error{errc::bad_value,
+                 path + ": " + what + " is " + std::to_string(value) + ", at most 2^20"};
+  }
+  return {};
+}
+
 /// Writes a pool file as a whole or not at all. `sync`: see `io::atomic_file::commit`.
 [[nodiscard]] inline result<void> write_pool(const std::string& path, const pool_parts& parts,
                                              tile_source tiles, bool sync = false) {
+  CRAYON_CHECK(check_parts(path, parts));
   pool_tensors tensors(parts);
   CRAYON_TRY(std::string prefix, tensors.prefix(path, 0));
   const std::size_t least = prefix.size() + header_room(parts);

@@ -39,8 +39,8 @@ struct scaling_rule {
   /// `module` is the name in the base model. A pattern that is not understood is an error.
   [[nodiscard]] result<site_scaling> at(std::string_view module) const {
     site_scaling s{rank, alpha, 0};
-    CRAYON_CHECK(apply(rank_pattern, module, s.rank));
-    CRAYON_CHECK(apply(alpha_pattern, module, s.alpha));
+    CRAYON_CHECK(apply("rank_pattern", rank_pattern, module, s.rank));
+    CRAYON_CHECK(apply("alpha_pattern", alpha_pattern, module, s.alpha));
     if (s.rank == 0) {
       return error{errc::bad_value, "rank 0 at " + std::string(module)};
     }
@@ -50,11 +50,15 @@ struct scaling_rule {
 
  private:
   template <class T>
-  static result<void> apply(const std::vector<std::pair<std::string, T>>& patterns,
+  static result<void> apply(const char* key,
+                            const std::vector<std::pair<std::string, T>>& patterns,
                             std::string_view module, T& value) {
     for (const auto& [pattern, replacement] : patterns) {
-      CRAYON_TRY(const bool matches, module_pattern::matches(pattern, module));
-      if (!matches) continue;
+      const auto matches = module_pattern::matches(pattern, module);
+      if (!matches) {
+        return error{matches.error().code, std::string(key) + ": " + matches.error().text};
+      }
+      if (!*matches) continue;
       value = replacement;
       break;
     }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -19,8 +20,9 @@ namespace crayon::io {
 
 /// Collects files in a temporary directory and moves them into place on `commit`. A directory that
 /// does not exist yet appears complete, by one rename. In one that exists, files of other names
-/// stay as they are; the last of the named files is removed first and moved last, so that a crash
-/// in between leaves a set that is visibly incomplete, never old and new files mixed.
+/// stay as they are; the last of the named files is taken away first and moved in last, so that a
+/// crash in between leaves a set that is visibly incomplete, never old and new files mixed. After an
+/// error the old files are where they were.
 class directory_writer {
  public:
   [[nodiscard]] static result<directory_writer> create(std::string path) {
@@ -62,16 +64,14 @@ class directory_writer {
       staging_.clear();
       return {};
     }
-    if (!files_.empty()) {
-      const std::string last = path_ + "/" + files_.back();
-      if (::unlink(last.c_str()) != 0 && errno != ENOENT) return file_error("replace", last, errno);
+    std::size_t aside = files_.size(), placed = 0;  // of files_: from `aside` on, up to `placed`
+    const auto moved = replace(aside, placed);
+    if (!moved) {
+      while (placed > 0) ::unlink(target(--placed).c_str());
+      for (; aside < files_.size(); ++aside) ::rename(old(aside).c_str(), target(aside).c_str());
+      return moved;
     }
-    for (const auto& name : files_) {
-      const std::string target = path_ + "/" + name;
-      if (::rename((staging_ + "/" + name).c_str(), target.c_str()) != 0) {
-        return file_error("write", target, errno);
-      }
-    }
+    for (std::size_t i = 0; i < files_.size(); ++i) ::unlink(old(i).c_str());
     files_.clear();
     return {};
   }
@@ -79,6 +79,33 @@ class directory_writer {
  private:
   directory_writer(std::string path, std::string staging, bool exists) noexcept
       : path_(std::move(path)), staging_(std::move(staging)), exists_(exists) {}
+
+  [[nodiscard]] std::string target(std::size_t i) const { return path_ + "/" + files_[i]; }
+  [[nodiscard]] std::string old(std::size_t i) const { return staging_ + "/" + files_[i] + ".old"; }
+
+  /// Old files out of the way, the last one first; then the new ones in.
+  [[nodiscard]] result<void> replace(std::size_t& aside, std::size_t& placed) const {
+    for (const auto& name : files_) {
+      struct stat status {};
+      const std::string path = path_ + "/" + name;
+      if (::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+        return error{errc::io_failed, "cannot replace " + path + ": a directory"};
+      }
+    }
+    for (; aside > 0; --aside) {
+      const std::string path = target(aside - 1);
+      if (::rename(path.c_str(), old(aside - 1).c_str()) != 0 && errno != ENOENT) {
+        return file_error("replace", path, errno);
+      }
+    }
+    for (; placed < files_.size(); ++placed) {
+      const std::string path = target(placed);
+      if (::rename((staging_ + "/" + files_[placed]).c_str(), path.c_str()) != 0) {
+        return file_error("write", path, errno);
+      }
+    }
+    return {};
+  }
 
   std::string path_;
   std::string staging_;

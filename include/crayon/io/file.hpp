@@ -10,7 +10,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <span>
 #include <string>
@@ -57,7 +59,7 @@ class descriptor {
 class mapped_file {
  public:
   [[nodiscard]] static result<mapped_file> open(std::string path) {
-    const descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (file.get() < 0) return file_error("open", path, errno);
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) return file_error("read", path, errno);
@@ -134,12 +136,28 @@ class mapped_file {
       .append(std::to_string(count.fetch_add(1, std::memory_order_relaxed)));
 }
 
+/// Where a file is that may be a symbolic link: the link stays when the file is replaced. Links of
+/// the system to what a process has open are refused, and those that lead nowhere.
+[[nodiscard]] inline result<std::string> link_target(std::string path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return path;
+  char name[PATH_MAX];
+  const ::ssize_t length = ::readlink(path.c_str(), name, sizeof name);
+  if (length < 0) return file_error("write", path, errno);
+  if (std::string_view(name, static_cast<std::size_t>(length)).starts_with("/proc/")) {
+    return error{errc::io_failed, "cannot write " + path + ": not a regular file"};
+  }
+  if (::realpath(path.c_str(), name) == nullptr) return file_error("write", path, errno);
+  return std::string(name);
+}
+
 /// Writes a file under a temporary name in the same directory and renames it on `commit`: a reader
 /// sees the old file or the whole new one, whose permissions are those of the old one. Without
-/// `commit` nothing is left behind.
+/// `commit` nothing is left behind. Of a symbolic link the file it points to is replaced.
 class atomic_file {
  public:
   [[nodiscard]] static result<atomic_file> create(std::string path) {
+    CRAYON_TRY(path, link_target(path));
     struct stat status {};
     const bool exists = ::stat(path.c_str(), &status) == 0;
     if (exists && !S_ISREG(status.st_mode)) {

@@ -78,6 +78,15 @@ class hf_shards {
                                       shape_text(needed)};
   }
 
+  /// Whether both are there, with the same bytes.
+  [[nodiscard]] bool same(const std::string& one, const std::string& other) const {
+    const auto a = file_of(one), b = file_of(other);
+    if (!a || !b) return false;
+    const tensor &x = *(*a)->find(one), &y = *(*b)->find(other);
+    return x.dtype == y.dtype && x.shape == y.shape &&
+           std::equal(x.bytes.begin(), x.bytes.end(), y.bytes.begin(), y.bytes.end());
+  }
+
   /// Converts to E; the errors are those of `read_matrix`.
   template <element E>
   [[nodiscard]] result<void> read(const std::string& name, matrix_view<E> out) const {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdio>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,12 +24,13 @@ struct cosine_softmax {
 
   [[nodiscard]] static constexpr std::string_view name() noexcept { return "cosine_softmax"; }
 
-  /// A tau that is not a positive number is an error.
+  /// A tau that is not a positive number, or whose inverse is none, is an error.
   [[nodiscard]] static result<cosine_softmax> with_tau(float tau) {
-    if (!(tau > 0) || !std::isfinite(tau)) {
-      return error{errc::bad_value, "tau is " + std::to_string(tau) + ", needs a positive number"};
-    }
-    return cosine_softmax{tau};
+    if (tau > 0 && std::isnormal(tau)) return cosine_softmax{tau};
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", double{tau});
+    return error{errc::bad_value, "tau is " + std::string(text) + ", needs a positive number" +
+                                      (tau > 0 && tau < 1 ? ", not so small" : "")};
   }
 
   /// One sample (d), index (N, c d): w has N elements.

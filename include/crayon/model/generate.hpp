@@ -3,9 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <type_traits>
 
 #include <crayon/model/llama.hpp>
@@ -33,7 +35,8 @@ struct generation {
 /// Runs the prompt after what the session has already seen, then draws tokens and calls
 /// on_token(id) for each; on_token returns void, or false to stop. A sampler that wraps another one
 /// can watch the logits on the way. The last drawn token is not yet part of the session.
-/// Errors: an empty prompt, a token id outside the vocabulary, a prompt longer than the context.
+/// Errors: an empty prompt, a token id outside the vocabulary, a prompt longer than the context, a
+/// token whose logit is not finite (factors too large for the model, for example).
 template <class Session, sampler S, class OnToken, adapter_delta D = no_delta,
           executor_reference X = serial_executor>
 [[nodiscard]] result<generation> generate(Session& session, std::span<const std::int32_t> prompt,
@@ -46,6 +49,11 @@ template <class Session, sampler S, class OnToken, adapter_delta D = no_delta,
   generation done;
   while (done.tokens < stop.max_tokens) {
     const std::int32_t token = draw(logits);
+    if (!std::isfinite(logits[static_cast<std::size_t>(token)])) {
+      return error{errc::bad_value,
+                   "the logits after " + std::to_string(session.position()) +
+                       " tokens are not finite"};
+    }
     if (std::find(stop.tokens.begin(), stop.tokens.end(), token) != stop.tokens.end()) {
       done.reason = stop_reason::stop_token;
       return done;

@@ -67,6 +67,13 @@ template <element E>
                                        std::to_string(config.layers) + " layers"};
     }
   }
+  const auto names = files.names();
+  if (config.tied && std::find(names.begin(), names.end(), "lm_head.weight") != names.end() &&
+      !files.same("lm_head.weight", "model.embed_tokens.weight")) {
+    return error{errc::mismatch, directory + ": tensor lm_head.weight differs from "
+                                             "model.embed_tokens.weight, config.json says "
+                                             "tie_word_embeddings is true"};
+  }
   llama_weights<E> weights(config);
   for (const weight_shape& s : shapes) {
     if (s.norm) {

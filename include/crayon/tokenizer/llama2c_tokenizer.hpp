@@ -121,7 +121,9 @@ class llama2c_tokenizer {
     merge_pairs(ids, [&](std::int32_t left, std::int32_t right) -> scored_merge {
       joined.assign(piece(left)).append(piece(right));
       const std::int32_t id = find(joined);
-      return {id, id < 0 ? 0 : pieces_[static_cast<std::size_t>(id)].score};
+      if (id < 0) return {id, 0};
+      const float score = pieces_[static_cast<std::size_t>(id)].score;
+      return {score > -1e10F ? id : -1, score};  // run.c starts its search there
     });
     return ids;
   }
