@@ -2,7 +2,13 @@
 // The command line of each command. The only file that pays for CLI11, with main.cpp and the demo.
 #include "commands.hpp"
 
+#include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
 #include <crayon/engine/base_model.hpp>
 
@@ -101,18 +107,28 @@ void add_generate(CLI::App& parent, selection& chosen) {
   c.add_option("--seed,-s", o->seed, "Of the random draws")->capture_default_str();
 }
 
+/// "1,2,3"; the parser's own lists skip what is empty.
+std::vector<std::int32_t> ids_of(std::string_view text) {
+  std::vector<std::int32_t> ids;
+  for (const char *at = text.data(), *end = at + text.size();; ++at) {
+    const auto read = std::from_chars(at, end, ids.emplace_back());
+    at = read.ptr;
+    if (read.ec != std::errc{} || (at != end && *at != ',')) {
+      throw CLI::ValidationError("--ids", "not ids, separated by commas: " + std::string(text));
+    }
+    if (at == end) return ids;
+  }
+}
+
 void add_logits(CLI::App& parent, selection& chosen) {
   auto o = std::make_shared<logits_options>();
   CLI::App& c = *add_command(parent, chosen, "logits", "Write the logits after each token", o, run);
   add_model_options(c, o->model, false);
   add_adapter_option(c, o->adapters);
-  c.add_option("--ids", o->ids, "Token ids, separated by commas")
+  c.add_option_function<std::string>(
+       "--ids", [o](const std::string& text) { o->ids = ids_of(text); },
+       "Token ids, separated by commas")
       ->type_name("ID,ID,...")
-      ->transform([](const std::string& ids) {  // as given: the parser skips empty ones
-        const std::string padded = "," + ids + ",";
-        return padded.find(",,") != std::string::npos ? std::string("an id is missing") : "";
-      })
-      ->delimiter(',')
       ->required();
   c.add_option("--out,-o", o->out, "safetensors file; tensor \"logits\", F32 [tokens, vocabulary]")
       ->type_name("FILE")
@@ -289,7 +305,7 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
       ->check(CLI::IsMember({"cosine_softmax", "centroid"}))
       ->capture_default_str();
   c.add_option("--tau", o->tau, "Temperature of the similarities")
-      ->check(CLI::PositiveNumber)
+      ->check(finite_number(true))
       ->capture_default_str();
   c.add_option("--top-k", o->top_k, "Adapters that a blend keeps at most (default: all)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
@@ -383,7 +399,9 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
       c.add_option("--alpha", how.alpha, "Scale is alpha / rank (default: twice the rank)")
           ->check(finite_number(false));
   auto* tau =
-      c.add_option("--tau", how.tau, "Temperature of the similarities")->capture_default_str();
+      c.add_option("--tau", how.tau, "Temperature of the similarities")
+          ->check(finite_number(true))
+          ->capture_default_str();
   auto* init = add_choice(
       c, "--init", how.init,
       {{"auto", train::pool_init::automatic},

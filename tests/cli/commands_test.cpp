@@ -201,8 +201,9 @@ TEST_CASE("a word that is mistyped is named, not what is missing for it") {
 TEST_CASE("output that cannot be written is an error, before the work where it can be known") {
   const workplace w;
   make_files(w);
-  const auto full = w.run("info model.bin > /dev/full; echo $?; true");
-  CHECK(full.out == "1\n");
+  const auto full = w.run("info model.bin > /dev/full 2> ../err #");
+  CHECK(full.status == 1);
+  CHECK(full.err == "crayon: cannot write standard output: No space left on device\n");
   const auto late = w.run("blend --adapter adapter:1 --out o --json no/such.json");
   CHECK(late.status == 1);
   CHECK_FALSE(fs::exists(w / "o"));
