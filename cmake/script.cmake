@@ -39,4 +39,12 @@ endfunction()
 function(crayon_test preset)
   find_program(CTEST ctest REQUIRED)
   crayon_run(${CTEST} --preset ${preset} --parallel ${CRAYON_CORES} ${ARGN})
+  # What a test could not do here, for example without the shared data.
+  file(STRINGS ${CRAYON_SOURCE}/build/${preset}/Testing/Temporary/LastTest.log skipped
+    REGEX "^ *skipped[:,] ")
+  list(REMOVE_DUPLICATES skipped)
+  foreach(line IN LISTS skipped)
+    string(STRIP "${line}" line)
+    message(STATUS "${line}")
+  endforeach()
 endfunction()
