@@ -215,7 +215,7 @@ TEST_CASE("imports and choices that cannot be made say why") {
     for (const auto& word : words) CHECK(done.err.find(word) != std::string::npos);
   };
   refused(import_both + "--samples next.jsonl", {"1 files of samples for 2 adapters"});
-  refused(with_texts + "--tau 0", {"tau is 0"});
+  refused(with_texts + "--tau 1e-40", {"tau is 9.99995e-41"});
   refused(with_texts + "--layer 3", {"layer 3", "2"});
   refused(import_both + "--adapter none", {"none"});
   refused(import_both + "--samples next.jsonl --samples missing.jsonl", {"missing.jsonl"});
