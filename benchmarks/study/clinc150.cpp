@@ -14,15 +14,18 @@
 // single_best, search. Choices are made with split=val. What the README reports:
 //
 //   B: steps=900 shared=300 groups=4 single_rate=0.006 pool_rate=0.004 linear_rate=0.004
-//      all_rate=0.002 oracle_rate=0.002 tau=0.1 adapters=12 rank=8 questions=25 alone_steps=40
-//      (all contestants but oracle, fine, fine_all and search)
+//      all_rate=0.002 oracle_rate=0.001 tau=0.1 adapters=12 rank=8 questions=25 alone_steps=40
+//      fine_rate=0.005 fine_steps=30 fine_all_rate=0.0005 fine_all_steps=30
+//      (all contestants but oracle and search)
 //   A: steps=1200 shared=600 groups=4 single_rate=0.006 pool_rate=0.003 all_rate=0.001 tau=0.5
 //      adapters=10 init=tasks rank=8 questions=25 only=all,loo
 //
 // What was tried on validation texts, seed 1, 24 or 60 users, percent right:
 //   B, one for all and the told oracle at rates 0.001, 0.002, 0.004: 28.8, 28.8, 24.6 and 86.8,
 //      85.3, 73.9; pool at 0.002 and 0.004: 79.7, 80.5; per sample 61.2, 58.6; adapters trained
-//      alone for 150 steps each in place of 40: 62.3 (concat).
+//      alone for 150 steps each in place of 40: 62.3 (concat). Tuning on the 8 samples, one for all
+//      at 0.0005 x 30 steps, 0.001 x 60, 0.002 x 15: 74.8, 68.0, 67.6; an empty adapter at
+//      0.005 x 30, 0.01 x 60, 0.02 x 30: 47.2, 44.9, 34.9.
 //   A, rank 8, 1200 steps: one for all at 0.0005, 0.001, 0.002, 0.004: 85.7, 87.3, 85.6, 82.4; pool
 //      (concat) with tau 0.3 at 0.002 and 0.004: 84.6, 84.0; with tau 0.5 at 0.003: 84.9; with 900
 //      shared steps in place of 600 (tau 0.3, 0.002): 82.5. Rank 16, tau 0.5: 85.5, its control of
