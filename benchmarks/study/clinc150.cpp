@@ -16,9 +16,9 @@
 //   B: steps=900 shared=300 groups=4 single_rate=0.006 pool_rate=0.004 linear_rate=0.004
 //      all_rate=0.002 oracle_rate=0.001 tau=0.1 adapters=12 rank=8 questions=25 alone_steps=40
 //      fine_rate=0.005 fine_steps=30 fine_all_rate=0.0005 fine_all_steps=30
-//      (all contestants but oracle and search)
+//      evaluations=40 (all contestants but oracle; search over loo alone)
 //   A: steps=1200 shared=600 groups=4 single_rate=0.006 pool_rate=0.003 all_rate=0.001 tau=0.5
-//      adapters=10 init=tasks rank=8 questions=25 only=all,loo
+//      adapters=10 init=tasks rank=8 questions=25 only=all,loo; single_rate=0.003 only=single
 //
 // What was tried on validation texts, seed 1, 24 or 60 users, percent right:
 //   B, one for all and the told oracle at rates 0.001, 0.002, 0.004: 28.8, 28.8, 24.6 and 86.8,
