@@ -39,6 +39,7 @@ struct clinc150 {
   std::vector<std::string> domains, intents;  ///< "credit cards", "report lost card"
   std::vector<std::size_t> domain_of;         ///< of each intent
   std::vector<query> train, val, test;
+  std::vector<std::string> oos_val, oos_test;  ///< of no domain
 
   [[nodiscard]] std::string answer(const query& q, convention c) const {
     switch (c) {
@@ -96,6 +97,8 @@ struct clinc150 {
     read("train", made.train);
     read("val", made.val);
     read("test", made.test);
+    for (const auto& row : full["oos_val"]) made.oos_val.push_back(row[0].get<std::string>());
+    for (const auto& row : full["oos_test"]) made.oos_test.push_back(row[0].get<std::string>());
     return made;
   }
 };
