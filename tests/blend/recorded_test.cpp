@@ -36,11 +36,11 @@ TEST_CASE("the recorded blend is the one that the pool names") {
     return *adapter::pool<float>::build(all, matrix_view<const float>{}, info);
   };
   const auto plain = pool_for("");
-  const auto linear = *blend::linear<>::blend(plain, weights);
-  const auto concat = *blend::concat::blend(plain, weights);
-  CHECK(same_adapter(*blend::recorded<>::blend(pool_for("linear"), weights), linear));
+  const auto averaged = *blend::linear<>::blend(plain, weights);
+  const auto exact_sum = *blend::concat::blend(plain, weights);
+  CHECK(same_adapter(*blend::recorded<>::blend(pool_for("linear"), weights), averaged));
   for (const char* exact : {"", "concat", "activations"}) {
-    CHECK(same_adapter(*blend::recorded<>::blend(pool_for(exact), weights), concat));
+    CHECK(same_adapter(*blend::recorded<>::blend(pool_for(exact), weights), exact_sum));
   }
   const auto other = blend::recorded<>::blend(pool_for("ties"), weights);
   REQUIRE_FALSE(other);
