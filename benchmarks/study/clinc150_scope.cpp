@@ -365,6 +365,7 @@ class study {
       if (i == 0) return;
       for (std::size_t j = 0; j < dim; ++j) s.wide[2 * dim + j] += h[j] / static_cast<float>(n - 1);
     });
+    session_.reset();
     session_.use_layers(0);
     return s;
   }
