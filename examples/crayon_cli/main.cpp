@@ -6,8 +6,10 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <crayon/io/file.hpp>
 #include <crayon/version.hpp>
@@ -31,21 +33,32 @@ void complain(std::string text) {
   std::fprintf(stderr, "crayon: %s\n", text.c_str());
 }
 
-/// An output that would replace what the command reads, or its own report; "" if there is none.
+/// An output that would replace what the command reads, or another output; "" if there is none.
 std::string clash_of(const CLI::App& app) {
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
-  const auto path_of = [&](const char* name) {
+  const auto paths_of = [&](const char* name) {
     const auto* option = command->get_option_no_throw(name);
-    return option == nullptr || option->empty() ? std::string() : option->results().front();
+    return option == nullptr ? std::vector<std::string>() : option->results();
   };
-  const std::string out = path_of("--out");
-  if (out.empty()) return {};
+  // A pool may be replaced by what was made of it.
+  std::vector<const char*> names{"--out", "--json", "--svg"};
+  const std::size_t outputs = names.size();
+  for (const char* input : {"--model", "--tokenizer", "--data", "--samples", "--scores", "--router",
+                            "--adapter", "--text", "--pool"}) {
+    names.push_back(input);
+  }
   std::error_code ignored;
-  for (const char* name : {"--model", "--tokenizer", "--data", "--samples", "--json"}) {
-    const std::string other = path_of(name);
-    if (other == out || std::filesystem::equivalent(other, out, ignored)) {
-      return "--out and " + std::string(name) + " are both " + out;
+  for (std::size_t i = 0; i < outputs; ++i) {
+    for (const std::string& out : paths_of(names[i])) {
+      for (std::size_t j = i + 1; j < names.size(); ++j) {
+        if (i == 0 && std::string_view(names[j]) == "--pool") continue;
+        for (const std::string& other : paths_of(names[j])) {
+          if (other == out || std::filesystem::equivalent(other, out, ignored)) {
+            return std::string(names[i]) + " and " + names[j] + " are both " + out;
+          }
+        }
+      }
     }
   }
   return {};

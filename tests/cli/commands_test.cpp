@@ -166,6 +166,8 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
        {"", "nonsense", "generate", "generate --model m --prompt p --tokens x", "blend --out o",
         "logits --ids 1,a --model m --out o", "logits --ids '' --model m --out o",
         "logits --ids 1,,2 --model m --out o", "logits --ids 1, --model m --out o",
+        "generate --model m --prompt p --json m", "route eval --scores s --svg s",
+        "route eval --scores s --svg p --json p", "route eval --scores s --json s",
         "logits --ids 1 --model m --out m", "logits --ids 1 --model m --out o --json o",
         "blend --adapter a --policy ties --density 0 --out o",
         "pool import --model m --adapter a --spare -1 --out o",

@@ -71,6 +71,8 @@ TEST_CASE("the ends of APGR and CPT", "[router]") {
   CHECK(apgr(cost_quality_curve(*oracle, seen)) > 1);  // better than the server alone
   const routing_outcomes no_gap{device, device, {}, {}};
   CHECK(std::isnan(apgr(cost_quality_curve(*equal, no_gap))));
+  const std::vector<std::uint8_t> worse{0, 0, 0, 1};
+  CHECK(std::isnan(apgr(cost_quality_curve(*equal, {device, worse, {}, {}}))));
   CHECK(std::isnan(calls_to_recover(cost_quality_curve(*equal, no_gap), 0.5)));
   CHECK(route_rows(std::vector<double>{0, 1, 1, 2}, 1, seen).call_rate == 0.25);  // not 1 itself
   const std::vector<std::uint8_t> none(4, 0);

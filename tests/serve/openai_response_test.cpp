@@ -182,6 +182,8 @@ TEST_CASE("a key that the server repeats is in no error", "[serve]") {
       {{401, "application/json"}, R"({"error":{"message":"the key sk-12345 is wrong"}})"},
       {{500, "text/html"}, "<p>" + std::string(50, 'x') + "sk-12345"},  // would be cut within it
       {{200, "text/html"}, "Authorization: Bearer sk-12345"},
+      {{200, "text/sk-12345"}, "hi"},
+      {{403, "text/sk-12345"}, "hi"},
       {{200, "application/json"}, "{\"sk-12345\": sk-12345"},
       {{200, "text/event-stream"}, "data: sk-12345\n\n"},
       {{200, "text/event-stream"}, "data: {\"error\": \"sk-12345 sk-12345\"}\n\n"}};

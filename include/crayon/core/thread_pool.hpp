@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -17,7 +18,7 @@
 
 namespace crayon {
 
-/// `threads` workers, the calling thread being one of them. A region that follows another within
+/// `threads` workers, the calling thread being one of them; fewer where the system makes no more. A region that follows another within
 /// about 300 us finds the workers spinning and starts in under 1 us; later ones wake them.
 /// A region does not wait for workers that have not begun: where the machine is busy with
 /// something else, the caller does their tasks. One region at a time; regions do not nest.
@@ -26,7 +27,10 @@ class thread_pool {
   explicit thread_pool(std::size_t threads = std::thread::hardware_concurrency()) {
     if (threads == 0) threads = 1;
     workers_.reserve(threads - 1);
-    for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // the system makes no more: those that there are work
+    }
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;

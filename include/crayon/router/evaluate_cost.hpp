@@ -77,11 +77,11 @@ struct row_sums {
 /// Average performance gap recovered (RouteLLM, Ong et al. 2024): with PGR(c) = (quality at call
 /// rate c - device's) / (server's - device's), the mean of PGR over c in [0, 1]. Here the integral
 /// of the whole curve instead of a mean over ten points. 0.5 is random; a router above both models
-/// may exceed 1. NaN where device and server are equally good.
+/// may exceed 1. NaN where the server is not better than the device: there is no gap to recover.
 [[nodiscard]] inline double apgr(std::span<const curve_point> curve) noexcept {
   CRAYON_ASSERT(!curve.empty());
   const double weak = curve.front().quality, gap = curve.back().quality - weak;
-  if (gap == 0) return detail::undefined;
+  if (!(gap > 0)) return detail::undefined;
   double area = 0;
   for (std::size_t i = 1; i < curve.size(); ++i) {
     area += (curve[i].call_rate - curve[i - 1].call_rate) *

@@ -110,18 +110,22 @@ class response_reader {
   }
 
   [[nodiscard]] std::string came(const response_head& head) const {
-    return (head.content_type.empty() ? std::string("no content type") : head.content_type) + ' ' +
-           quote(body_);
+    const std::string type = head.content_type.empty() ? "no content type" : head.content_type;
+    return without_key(type) + ' ' + quote(body_);
   }
 
   [[nodiscard]] std::string quote(std::string_view text, std::size_t length = 60) const {
+    return excerpt(without_key(text), length);
+  }
+
+  [[nodiscard]] std::string without_key(std::string_view text) const {
     std::string clean(text.substr(0, 65536));
     if (!secret_.empty()) {
       for (std::size_t at = 0; (at = clean.find(secret_, at)) != std::string::npos; ++at) {
         clean.replace(at, secret_.size(), "*");
       }
     }
-    return excerpt(clean, length);
+    return clean;
   }
 
   [[nodiscard]] error network(std::string what) const {

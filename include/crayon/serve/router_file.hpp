@@ -116,6 +116,24 @@ class router_member {
     CRAYON_TRY(const double threshold, at.number("threshold"));
     out.at.risk = router::as_risk(static_cast<float>(threshold), out.on);
   }
+  if (out.when == router::seen_at::after_prefill && needs_tokens(out.on)) {
+    return error{errc::bad_format, "promise.seen is \"after_prefill\", where " +
+                                       std::string(name(out.on)) + " is not known"};
+  }
+  for (const auto& [key, share] :
+       {std::pair("observed", out.at.observed), std::pair("call_rate", out.at.call_rate)}) {
+    if (share >= 0 && share <= 1) continue;
+    return error{errc::bad_format,
+                 "promise." + std::string(key) + " is " + std::to_string(share) + ", not a share"};
+  }
+  const bool too_few = made.kind == promise_kind::mean
+                           ? 1 / (queries + 1) > made.alpha
+                           : made.share == risk_share::of_all &&
+                                 std::pow(1 - made.alpha, queries) > made.delta;
+  if (!none && too_few) {
+    return error{errc::bad_format, "promise.queries is " + std::to_string(made.queries) +
+                                       ", from which nothing like it can be promised"};
+  }
   return out;
 }
 
