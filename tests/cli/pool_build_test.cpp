@@ -145,7 +145,10 @@ TEST_CASE("pool build that is killed at any moment and started again ends with t
   const workplace w;
   make_files(w);
   const std::string command = build + "--adapters 2 --steps 150 --shared-steps 40 --train-index ";
+  const auto begun = std::chrono::steady_clock::now();
   REQUIRE(w.run(command + "--out whole").status == 0);
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - begun);
   const std::string resumable = command + "--checkpoint c --checkpoint-every 3 --out p";
   rng random(5);
   std::size_t killed = 0;
@@ -155,7 +158,7 @@ TEST_CASE("pool build that is killed at any moment and started again ends with t
                              resumable + " > o 2> e < /dev/null & } ; echo $! > id";
     REQUIRE(std::system(line.c_str()) == 0);
     const int id = std::stoi(read(w / "id"));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20 + random.below(200)));
+    std::this_thread::sleep_for(whole * (10 + random.below(20)) / 100);
     if (fs::exists(w / "p")) break;
     ::kill(id, SIGKILL);
     ++killed;

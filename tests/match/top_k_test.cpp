@@ -61,6 +61,6 @@ TEST_CASE("k adapters of a softmax over all samples") {
 
 TEST_CASE("top_k checks its temperature") {
   CHECK(match::top_k::with(0.05F, 3)->k == 3);
-  CHECK(match::top_k::with(-1, 3).error().text == "tau is -1.000000, needs a positive number");
+  CHECK(match::top_k::with(-1, 3).error().text == "tau is -1, needs a positive number");
   CHECK_FALSE(match::top_k::with(std::numeric_limits<float>::infinity(), 3));
 }
