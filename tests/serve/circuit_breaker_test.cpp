@@ -179,6 +179,24 @@ TEST_CASE("while one request tries, the others are not sent", "[serve]") {
   CHECK(one.admits(start + 100ms));
 }
 
+TEST_CASE("a request from before the circuit opened decides nothing", "[serve]") {
+  using namespace circuit_case;
+  circuit one({.failures = 1, .open = 100ms});
+  const serve::clock::time_point start{};
+  circuit::ticket fails(&one), succeeds(&one);
+  auto gives_up = std::make_unique<circuit::ticket>(&one);
+  circuit::ticket(&one).failed(start, "once");
+  REQUIRE(one.admits(start + 100ms));
+  circuit::ticket trial(&one);
+  fails.failed(start + 110ms, "late");
+  succeeds.succeeded();
+  gives_up.reset();
+  CHECK(one.state() == circuit_state::half_open);
+  CHECK_FALSE(one.admits(start + 1h));
+  trial.succeeded();
+  CHECK(one.state() == circuit_state::closed);
+}
+
 TEST_CASE("clients of one endpoint share its circuit, from several threads", "[serve]") {
   using namespace circuit_case;
   auto shared = std::make_shared<circuit>(serve::circuit_options{.failures = 50, .open = 1h});

@@ -38,29 +38,31 @@ class circuit {
  public:
   explicit circuit(circuit_options options = {}) : options_(options) {}
 
-  /// What becomes of one request. Without a word on its end it counts as cancelled.
+  /// What becomes of one request. Without a word on its end it counts as cancelled. The end of a
+  /// request that began before the circuit last opened, or was tried, says nothing of today.
   class ticket {
    public:
-    explicit ticket(circuit* owner) noexcept : owner_(owner) {}
+    explicit ticket(circuit* owner) : owner_(owner), epoch_(owner->epoch()) {}
     ticket(const ticket&) = delete;
     ticket& operator=(const ticket&) = delete;
     ~ticket() {
-      if (owner_ != nullptr) owner_->abandoned();
+      if (owner_ != nullptr) owner_->abandoned(epoch_);
     }
-    void succeeded() { std::exchange(owner_, nullptr)->success(); }
+    void succeeded() { std::exchange(owner_, nullptr)->success(epoch_); }
     void failed(clock::time_point now, std::string_view why) {
-      std::exchange(owner_, nullptr)->failure(now, why);
+      std::exchange(owner_, nullptr)->failure(epoch_, now, why);
     }
 
    private:
     circuit* owner_;
+    std::size_t epoch_;
   };
 
   /// True: send it, and tell a ticket of this circuit how it ended.
   [[nodiscard]] bool admits(clock::time_point now) {
     const std::lock_guard lock(mutex_);
     if (state_ == circuit_state::open && now >= until_) {
-      state_ = circuit_state::half_open;
+      enter(circuit_state::half_open);
       return true;
     }
     return state_ == circuit_state::closed;
@@ -85,16 +87,26 @@ class circuit {
   }
 
  private:
-  void success() {
+  void enter(circuit_state next) {
+    state_ = next;
+    ++epoch_;
+  }
+
+  [[nodiscard]] std::size_t epoch() const {
     const std::lock_guard lock(mutex_);
-    if (state_ == circuit_state::open) return;  // begun before it opened
-    state_ = circuit_state::closed;
+    return epoch_;
+  }
+
+  void success(std::size_t begun) {
+    const std::lock_guard lock(mutex_);
+    if (begun != epoch_) return;
+    if (state_ != circuit_state::closed) enter(circuit_state::closed);
     failures_ = 0;
   }
 
-  void failure(clock::time_point now, std::string_view why) {
+  void failure(std::size_t begun, clock::time_point now, std::string_view why) {
     const std::lock_guard lock(mutex_);
-    if (state_ == circuit_state::open) return;
+    if (begun != epoch_) return;
     ++failures_;
     last_ = why;
     if (state_ == circuit_state::half_open) {
@@ -104,18 +116,20 @@ class circuit {
     } else {
       return;
     }
-    state_ = circuit_state::open;
+    enter(circuit_state::open);
     until_ = now + span_;
   }
 
-  void abandoned() {
+  void abandoned(std::size_t begun) {
     const std::lock_guard lock(mutex_);
-    if (state_ == circuit_state::half_open) state_ = circuit_state::open;  // the next one may try
+    if (begun != epoch_) return;
+    if (state_ == circuit_state::half_open) enter(circuit_state::open);  // the next one may try
   }
 
   circuit_options options_;
   mutable std::mutex mutex_;
   circuit_state state_ = circuit_state::closed;
+  std::size_t epoch_ = 0;  // of the state
   std::size_t failures_ = 0;
   std::chrono::milliseconds span_{};
   clock::time_point until_;
