@@ -19,7 +19,7 @@ namespace {
 /// `crayon serve` in the background, until the end of the scope.
 class serving {
  public:
-  serving(const workplace& w, const std::string& arguments) : w_(w) {
+  serving(const workplace& w, const std::string& arguments) {
     const std::string line = "cd '" + w.files().string() + "' && { '" CRAYON_PROGRAM
                              "' serve --port 0 --json serve.json " +
                              arguments + " > serve.out 2> serve.err & echo $! > serve.pid; }";
@@ -66,7 +66,6 @@ class serving {
   std::string url;
 
  private:
-  const workplace& w_;
   int pid_ = 0;
 };
 
