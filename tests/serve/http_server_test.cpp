@@ -289,6 +289,22 @@ TEST_CASE("requests that are wrong are refused in one sentence", "[serve]") {
   CHECK(post(at.port, "/v1/models", "{}").status == 404);
 }
 
+TEST_CASE("a body whose length is not announced is refused before it is read", "[serve]") {
+  fixture at;
+  httplib::Client client("127.0.0.1", at.port);
+  const auto answer = client.Post(
+      "/v1/completions",
+      [](std::size_t, httplib::DataSink& sink) {
+        sink.os << R"({"prompt":"x"})";
+        sink.done();
+        return true;
+      },
+      "application/json");
+  REQUIRE(answer);
+  CHECK(answer->status == 411);
+  CHECK(answer->body.find("its length must be announced") != std::string::npos);
+}
+
 TEST_CASE("a model that fails in the middle of a stream is reported to the client", "[serve]") {
   fixture at;
   auto client = at.client();

@@ -14,6 +14,7 @@
 #include <crayon/train/initialise.hpp>
 
 #include "../catch.hpp"
+#include "byte_llama.hpp"
 
 using namespace crayon;
 
@@ -32,15 +33,7 @@ struct build_setting {
   build_setting() {
     fs::remove_all(folder);
     fs::create_directory(folder);
-    model::llama_config c;
-    c.dim = 16;
-    c.hidden = 24;
-    c.layers = 2;
-    c.heads = 2;
-    c.kv_heads = 1;
-    c.head_dim = 8;
-    c.vocab = tokenizer::byte_tokenizer{}.size();
-    c.context = 32;
+    const auto c = crayon_test::byte_llama();
     rng random(1);
     weights = train::initial_weights(c, random, 0.2F);
     for (int i = 0; i < 24; ++i) {

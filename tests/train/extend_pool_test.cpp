@@ -12,6 +12,7 @@
 #include <crayon/train/initialise.hpp>
 
 #include "../catch.hpp"
+#include "byte_llama.hpp"
 
 using namespace crayon;
 
@@ -37,15 +38,7 @@ struct extend_setting {
   adapter::pool<float> pool;
 
   explicit extend_setting(bool by_factors = false) {
-    model::llama_config c;
-    c.dim = 16;
-    c.hidden = 24;
-    c.layers = 2;
-    c.heads = 2;
-    c.kv_heads = 1;
-    c.head_dim = 8;
-    c.vocab = tokenizer::byte_tokenizer{}.size();
-    c.context = 32;
+    const auto c = crayon_test::byte_llama();
     rng random(1);
     weights = train::initial_weights(c, random, 0.2F);
     options.adapters = 2;

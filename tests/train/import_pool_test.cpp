@@ -9,19 +9,12 @@
 #include <crayon/train/initialise.hpp>
 
 #include "../catch.hpp"
+#include "byte_llama.hpp"
 
 using namespace crayon;
 
 TEST_CASE("foreign adapters of other ranks become a pool with index vectors of texts", "[train]") {
-  model::llama_config c;
-  c.dim = 16;
-  c.hidden = 24;
-  c.layers = 2;
-  c.heads = 2;
-  c.kv_heads = 1;
-  c.head_dim = 8;
-  c.vocab = tokenizer::byte_tokenizer{}.size();
-  c.context = 32;
+  const auto c = crayon_test::byte_llama();
   rng random(1);
   const auto weights = train::initial_weights(c, random, 0.2F);
   std::vector<adapter::lora_adapter<float>> adapters;

@@ -18,10 +18,11 @@
 
 namespace crayon {
 
-/// `threads` workers, the calling thread being one of them; fewer where the system makes no more. A region that follows another within
-/// about 300 us finds the workers spinning and starts in under 1 us; later ones wake them.
-/// A region does not wait for workers that have not begun: where the machine is busy with
-/// something else, the caller does their tasks. One region at a time; regions do not nest.
+/// `threads` workers, the calling thread being one of them; fewer where the system makes no more.
+/// A region that follows another within about 300 us finds the workers spinning and starts in under
+/// 1 us; later ones wake them. A region does not wait for workers that have not begun: where the
+/// machine is busy with something else, the caller does their tasks. One region at a time; regions
+/// do not nest.
 class thread_pool {
  public:
   explicit thread_pool(std::size_t threads = std::thread::hardware_concurrency()) {
@@ -52,6 +53,7 @@ class thread_pool {
       for (std::size_t i = 0; i < count; ++i) task(i);
       return;
     }
+    CRAYON_ASSERT(inside_.load(std::memory_order_relaxed) == closed);
     context_ = &task;
     invoke_ = [](void* context, std::size_t i) {
       (*static_cast<std::remove_reference_t<Task>*>(context))(i);

@@ -48,6 +48,12 @@ inline void prepare(httplib::Server& http, const server_options& options, std::s
       options.threads != 0 ? options.threads : generators + options.queue + 8;
   http.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
   http.set_payload_max_length(options.max_body_bytes);
+  // The library (0.11) holds to that only where the length is announced.
+  http.set_pre_routing_handler([](const httplib::Request& in, httplib::Response& out) {
+    if (!in.has_header("Transfer-Encoding")) return httplib::Server::HandlerResponse::Unhandled;
+    refuse(out, 411, "a body in chunks: its length must be announced", "length_required");
+    return httplib::Server::HandlerResponse::Handled;
+  });
   http.set_tcp_nodelay(true);
   http.set_keep_alive_max_count(1000);
   http.set_keep_alive_timeout(1);  // s; an idle connection holds a thread, and stop(), this long
