@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include <crayon/adapter/peft.hpp>
 #include <crayon/adapter/pool_edit.hpp>
 #include <crayon/adapter/pool_file.hpp>
+#include <crayon/io/file.hpp>
 #include <crayon/io/file_copy.hpp>
 #include <crayon/train/build_pool.hpp>
 #include <crayon/train/extend_pool.hpp>
@@ -61,10 +63,35 @@ error about(const pool_options& o, const error& e) {
 }
 
 template <element E>
-result<void> put_in(const pool_options& o, const std::string& name, const std::string& base_hash,
+result<void> put_as(const std::string& pool, const std::string& name, const std::string& base_hash,
                     const train::pool_addition& made) {
   const auto rounded = adapter::rounded_to<E>(made.adapter);
-  return adapter::add_adapter(o.out, adapter::pool_entry<E>{rounded, name, made.index, base_hash});
+  return adapter::add_adapter(pool, adapter::pool_entry<E>{rounded, name, made.index, base_hash});
+}
+
+result<void> put_in(const std::string& pool, dtype type, const std::string& name,
+                    const std::string& base_hash, const train::pool_addition& made) {
+  if (type == dtype::bf16) return put_as<bf16>(pool, name, base_hash, made);
+  if (type == dtype::f16) return put_as<f16>(pool, name, base_hash, made);
+  return put_as<float>(pool, name, base_hash, made);
+}
+
+/// The pool `from` with one more adapter, as the file `to`: whole or not at all.
+result<void> put_beside(const std::string& from, const std::string& to, dtype type,
+                        const std::string& name, const std::string& base_hash,
+                        const train::pool_addition& made) {
+  if (from == to) return put_in(to, type, name, base_hash, made);
+  CRAYON_TRY(const std::string target, io::link_target(to));
+  const std::string work = io::temporary_name(target);
+  CRAYON_TRY(auto copy, io::atomic_file::create(work));
+  CRAYON_CHECK(io::copy_contents(from, copy));
+  CRAYON_CHECK(copy.commit());
+  auto done = put_in(work, type, name, base_hash, made);
+  if (done && std::rename(work.c_str(), target.c_str()) != 0) {
+    done = io::file_error("write", to, errno);
+  }
+  if (!done) std::remove(work.c_str());
+  return done;
 }
 
 /// "data/dates.jsonl" -> "dates"
@@ -94,22 +121,7 @@ result<void> extend(const pool_options& o, const weights& model,
       model, hash, pool, samples, {placed->data(), samples.size(), placed->size() / samples.size()},
       how, threads, progress);
   if (!made) return about(o, made.error());
-  if (o.out != o.add) {
-    CRAYON_TRY(auto copy, io::atomic_file::create(o.out));
-    CRAYON_CHECK(io::copy_contents(o.add, copy));
-    CRAYON_CHECK(copy.commit());
-  }
-  switch (file.type()) {
-    case dtype::f32:
-      CRAYON_CHECK(put_in<float>(o, name, hash, *made));
-      break;
-    case dtype::bf16:
-      CRAYON_CHECK(put_in<bf16>(o, name, hash, *made));
-      break;
-    case dtype::f16:
-      CRAYON_CHECK(put_in<f16>(o, name, hash, *made));
-      break;
-  }
+  CRAYON_CHECK(put_beside(o.add, o.out, file.type(), name, hash, *made));
   tell(made->report,
        "adapter " + name + " beside " + std::to_string(pool.size()) + " others from " +
            std::to_string(samples.size()) + " samples",

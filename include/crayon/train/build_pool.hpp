@@ -91,7 +91,7 @@ template <kernel_backend B, executor X>
 /// may be llama_weights of f32, bf16 or f16. `tasks` (n) are the samples' tasks, "" where one is
 /// not known. The same options, data and number of threads give the same bits, whether or not the
 /// run was interrupted. Errors: options that do not fit, the data or the checkpoint (which names
-/// both values), a loss that is not finite (with step and samples), and `errc::timed_out` where
+/// both values), a loss that is not finite (with step and samples), and `errc::cancelled` where
 /// `progress` stopped.
 template <kernel_backend B, embedding_policy Embedding = match::error_pooling, element E,
           executor X>

@@ -125,7 +125,7 @@ class pool_run {
     seconds_ += done->seconds;
     bytes_ = std::max(bytes_, done->bytes);
     if (done->steps == steps) return {};
-    return error{errc::timed_out, stage + ": stopped after step " + std::to_string(done->steps) +
+    return error{errc::cancelled, stage + ": stopped after step " + std::to_string(done->steps) +
                                       " of " + std::to_string(steps) + from()};
   }
 
