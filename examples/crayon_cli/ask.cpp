@@ -84,6 +84,13 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
   report["text"] = answer.text;
   report["source"] = name(record.source);
   report["reason"] = name(record.reason);
+  const auto& decided = record.decided;
+  report["decided_by"] = decided.by.empty() ? json() : json(decided.by);
+  report["score"] = number(decided.score);
+  report["threshold"] = number(decided.threshold);
+  const bool promises = decided.made.kind != router::promise_kind::none;
+  report["promise"] = promises ? json(router::words(decided.made)) : json();
+  report["under_promise"] = record.under_promise;
   report["attempts"] = record.attempts;
   report["bytes_sent"] = record.bytes_sent;
   report["server"] = record.server;
@@ -122,10 +129,6 @@ result<void> run(const ask_options& o, json& report) {
   if (made.blended() != nullptr) used.adapter = engine::adapter_hash(*made.blended());
   used.server = o.server_model;
   CRAYON_CHECK(router::check_binding(router.bound_to, used, o.router));
-  if (promised) {
-    report["promise"] = router::words(promised->at.made);
-    report["threshold"] = number(router::as_risk(promised->at.risk, promised->on));
-  }
 
   auto first = client_of(o, o.server, "CRAYON_API_KEY");
   if (o.hedge.empty()) return ask(std::move(made), router.policy, std::move(first), o, report);

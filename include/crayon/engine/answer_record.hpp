@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <crayon/concepts.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::engine {
 
@@ -69,7 +70,13 @@ enum class route_reason : std::uint8_t {
 struct answer_record {
   answer_source source = answer_source::device;
   route_reason reason = route_reason::confident;
-  signals seen{};                 ///< what the router decided on last
+  signals seen{};  ///< what the router decided on last
+  /// What the router said last, and why: which signal, its score, its threshold, what that
+  /// promises. A router that does not explain itself leaves all but `to` empty.
+  router::decision decided;
+  /// The device's answer, kept by a threshold with a promise when the score was due that the
+  /// promise is about. False: nothing is promised of this answer, or it is the server's.
+  bool under_promise = false;
   std::size_t attempts = 0;       ///< requests sent to the server
   std::size_t bytes_sent = 0;     ///< of these requests
   std::string server;             ///< whose answer or failure it was, a URL; empty: not asked

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -95,6 +96,17 @@ class hybrid_engine {
     return out;
   }
 
+  /// What was decided before stands where nothing weightier is said for it now.
+  static void note(answer_record& record, const router::decision& why,
+                   std::optional<router::seen_at> now) {
+    const bool stands = why.to == record.decided.to && !record.decided.by.empty() &&
+                        (why.by.empty() || router::outweighs(record.decided, why));
+    if (stands) return;
+    record.decided = why;
+    record.under_promise =
+        why.to == route::device && why.due == now && why.made.kind != router::promise_kind::none;
+  }
+
   static void take(hybrid_answer& out, device_answer own) {
     out.text = std::move(own.text);
     out.record.seen = own.seen;
@@ -120,18 +132,21 @@ class hybrid_engine {
     const result<signals> begun = device_.begin(prompt);
     if (!begun) {
       record.reason = route_reason::device_refused;
+      record.decided.to = route::server;
       if (ask_server(out, prompt, options, sink, start)) return finished();
       return error{begun.error().code,
                    begun.error().text + "; and the server failed: " + record.server_error};
     }
     std::size_t asked = 0;
-    const auto sends = [&](signals seen) {
+    const auto sends = [&](signals seen, std::optional<router::seen_at> now) {
       seen.asked = asked++;
       record.seen = seen;
-      return router_.decide(seen) == route::server;
+      const route said = router_.decide(seen);
+      note(record, router::explain(router_, seen, said), now);
+      return said == route::server;
     };
     record.seen = *begun;
-    if (points::after_prefill && sends(*begun)) {
+    if (points::after_prefill && sends(*begun, router::seen_at::after_prefill)) {
       record.reason = route_reason::before_answer;
       record.wasted_ms = milliseconds_since(start);
       if (ask_server(out, prompt, options, sink, start)) return finished();
@@ -144,14 +159,16 @@ class hybrid_engine {
     const auto keeps = [&](const signals& seen) {
       const bool first = points::first_token && seen.tokens == 1;
       const bool kth = points::every != 0 && seen.tokens % std::max(points::every, one) == 0;
-      if (!(first || kth) || (stream && seen.tokens > 1) || !sends(seen)) return true;
+      if (!(first || kth) || (stream && seen.tokens > 1)) return true;
+      if (!sends(seen, std::nullopt)) return true;
       record.reason = first ? route_reason::at_first_token : route_reason::during_answer;
       return false;
     };
     device_answer own = *finish_device(options, stream ? sink : nullptr, 0, keeps);
     const bool cut = own.finished == finish_reason::handed_over;
     if (!cut) record.seen = own.seen;
-    if (cut || (points::after_answer && !stream && sends(own.seen))) {
+    if (cut ||
+        (points::after_answer && !stream && sends(own.seen, router::seen_at::after_answer))) {
       if (!cut) record.reason = route_reason::after_answer;
       const bool theirs = ask_server(out, prompt, options, sink, start);
       if (theirs || cut) {

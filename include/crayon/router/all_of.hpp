@@ -27,6 +27,14 @@ class all_of {
         policies_);
     return server ? route::server : route::device;
   }
+  /// To the device: why the first part says so. To the server: the first of the parts, which all
+  /// say so, with a threshold. Several promise nothing together: each keeps what another would
+  /// send.
+  [[nodiscard]] constexpr decision explain(const signals& seen, route said) const {
+    decision why = detail::explain_parts(policies_, route::device, seen, said);
+    if (sizeof...(Policies) > 1) why.made = {};
+    return why;
+  }
 
   template <std::size_t I>
   [[nodiscard]] constexpr const auto& get() const noexcept {
@@ -36,6 +44,6 @@ class all_of {
  private:
   std::tuple<Policies...> policies_;
 };
-static_assert(router_policy<all_of<confidence, all_of<>>>);
+static_assert(explaining_policy<all_of<confidence, all_of<>>>);
 
 }  // namespace crayon::router

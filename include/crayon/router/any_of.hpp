@@ -27,6 +27,14 @@ class any_of {
         policies_);
     return server ? route::server : route::device;
   }
+  /// To the server: why the first part says so. To the device: the first of the parts, which all
+  /// say so, with a promise or else a threshold. What is promised of the queries that are kept is
+  /// not, where other parts send some of them.
+  [[nodiscard]] constexpr decision explain(const signals& seen, route said) const {
+    decision why = detail::explain_parts(policies_, route::server, seen, said);
+    if (sizeof...(Policies) > 1 && why.made.share == risk_share::of_kept) why.made = {};
+    return why;
+  }
 
   template <std::size_t I>
   [[nodiscard]] constexpr const auto& get() const noexcept {
@@ -36,6 +44,6 @@ class any_of {
  private:
   std::tuple<Policies...> policies_;
 };
-static_assert(router_policy<any_of<confidence, any_of<>>>);
+static_assert(explaining_policy<any_of<confidence, any_of<>>>);
 
 }  // namespace crayon::router

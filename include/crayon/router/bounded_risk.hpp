@@ -2,28 +2,10 @@
 // A threshold with a promise, as a policy.
 #pragma once
 
-#include <cstdint>
-#include <optional>
-#include <string_view>
-
-#include <crayon/router/promise.hpp>
+#include <crayon/router/decision.hpp>
 #include <crayon/router/signals.hpp>
 
 namespace crayon::router {
-
-/// When the signals were seen that a threshold was calibrated on, and is to be asked about.
-enum class seen_at : std::uint8_t { after_prefill, after_answer };
-
-[[nodiscard]] constexpr std::string_view name(seen_at when) noexcept {
-  return when == seen_at::after_prefill ? "after_prefill" : "after_answer";
-}
-
-[[nodiscard]] constexpr std::optional<seen_at> seen_at_of(std::string_view text) noexcept {
-  for (const auto when : {seen_at::after_prefill, seen_at::after_answer}) {
-    if (name(when) == text) return when;
-  }
-  return std::nullopt;
-}
 
 /// Keeps what is measured and at most as risky as the threshold; everything else goes to the
 /// server. `after_prefill` decides once, when it is asked first. `after_answer` may say "server"
@@ -43,7 +25,13 @@ struct bounded_risk {
     const float value = value_of(seen, on);
     return at.keeps(as_risk(value, on)) ? route::device : route::server;
   }
+  /// Nothing where it does not look: after its one decision, and before there is an answer.
+  [[nodiscard]] constexpr decision explain(const signals& seen, route) const noexcept {
+    if (when == seen_at::after_prefill && seen.asked != 0) return {};
+    if (needs_tokens(on) && seen.tokens == 0 && seen.asked == 0) return {};
+    return {decide(seen), name(on), value_of(seen, on), as_risk(at.risk, on), at.made, when};
+  }
 };
-static_assert(router_policy<bounded_risk>);
+static_assert(explaining_policy<bounded_risk>);
 
 }  // namespace crayon::router

@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -60,6 +60,22 @@ class budgeted {
     if (seen.asked == 0) budget_->count_query();
     const bool server = policy_.decide(seen) == route::server && budget_->take();
     return server ? route::server : route::device;
+  }
+
+  /// What the policy would have sent and was kept is by "budget": the share that was sent so far
+  /// and the share that may be, if the policy explains itself. Nothing is promised: a budget keeps
+  /// what a promise would send.
+  [[nodiscard]] decision explain(const signals& seen, route said) const {
+    decision why = router::explain(policy_, seen, route::server);
+    if (said == route::device && why.by.empty()) {
+      why = router::explain(policy_, seen, route::device);
+    }
+    why.made = {};
+    if (why.to == said) return why;
+    const auto queries = static_cast<double>(budget_->queries());
+    const auto calls = static_cast<double>(budget_->calls());
+    return {said, "budget", static_cast<float>(queries > 0 ? calls / queries : 0),
+            static_cast<float>(budget_->share())};
   }
 
   [[nodiscard]] const call_budget& budget() const noexcept { return *budget_; }

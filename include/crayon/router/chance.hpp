@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include <crayon/core/rng.hpp>
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -21,11 +21,14 @@ class chance {
     if (seen.asked != 0) return route::device;
     return static_cast<double>(random_.uniform()) < share_ ? route::server : route::device;
   }
+  [[nodiscard]] decision explain(const signals&, route said) const noexcept {
+    return {said, "chance"};
+  }
 
  private:
   double share_;
   mutable rng random_;
 };
-static_assert(router_policy<chance>);
+static_assert(explaining_policy<chance>);
 
 }  // namespace crayon::router

@@ -2,7 +2,7 @@
 // To the server when the device's model is not sure of its answer.
 #pragma once
 
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -23,7 +23,11 @@ struct confidence {
     if (needs_tokens(on) && seen.tokens == 0) return route::device;
     return beyond(value_of(seen, on), threshold, on) ? route::server : route::device;
   }
+  [[nodiscard]] constexpr decision explain(const signals& seen, route) const noexcept {
+    if (needs_tokens(on) && seen.tokens == 0) return {};
+    return {decide(seen), name(on), value_of(seen, on), threshold};
+  }
 };
-static_assert(router_policy<confidence>);
+static_assert(explaining_policy<confidence>);
 
 }  // namespace crayon::router

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -42,8 +42,12 @@ struct linear {
     if (too_early(on, seen)) return route::device;
     return risk(seen) <= threshold ? route::device : route::server;
   }
+  [[nodiscard]] decision explain(const signals& seen, route) const noexcept {
+    if (too_early(on, seen)) return {};
+    return {decide(seen), "linear", risk(seen), threshold};
+  }
 };
-static_assert(router_policy<linear>);
+static_assert(explaining_policy<linear>);
 
 /// The share of wrong answers among the `neighbours` recorded queries whose signals, each divided
 /// by its deviation, are the nearest (Euclid; of equally near ones the first). Above `threshold`,
@@ -90,7 +94,11 @@ struct nearest_outcomes {
     if (too_early(on, seen)) return route::device;
     return risk(seen) <= threshold ? route::device : route::server;
   }
+  [[nodiscard]] decision explain(const signals& seen, route) const noexcept {
+    if (too_early(on, seen)) return {};
+    return {decide(seen), "nearest_outcomes", risk(seen), threshold};
+  }
 };
-static_assert(router_policy<nearest_outcomes>);
+static_assert(explaining_policy<nearest_outcomes>);
 
 }  // namespace crayon::router

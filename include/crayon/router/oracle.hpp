@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <span>
 
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -28,11 +28,14 @@ class oracle {
     const known_outcome& now = outcomes_[next_++];
     return now.server_ok && !now.device_ok ? route::server : route::device;
   }
+  [[nodiscard]] decision explain(const signals&, route said) const noexcept {
+    return {said, "oracle"};
+  }
 
  private:
   std::span<const known_outcome> outcomes_;
   mutable std::size_t next_ = 0;
 };
-static_assert(router_policy<oracle>);
+static_assert(explaining_policy<oracle>);
 
 }  // namespace crayon::router

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,20 @@ enum class promise_kind : std::uint8_t {
   mean,             ///< E[risk] <= alpha: over calibration sets and queries together
   with_confidence,  ///< P(risk <= alpha) >= 1 - delta, over calibration sets
 };
+
+/// When the signals were seen that a threshold was calibrated on, and is to be asked about.
+enum class seen_at : std::uint8_t { after_prefill, after_answer };
+
+[[nodiscard]] constexpr std::string_view name(seen_at when) noexcept {
+  return when == seen_at::after_prefill ? "after_prefill" : "after_answer";
+}
+
+[[nodiscard]] constexpr std::optional<seen_at> seen_at_of(std::string_view text) noexcept {
+  for (const auto when : {seen_at::after_prefill, seen_at::after_answer}) {
+    if (name(when) == text) return when;
+  }
+  return std::nullopt;
+}
 
 /// All hold for queries that come as the calibration queries came (exchangeable, for
 /// `with_confidence` independent and alike), and for what the threshold is bound to.

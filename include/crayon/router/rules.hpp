@@ -30,7 +30,34 @@ struct rules {
                         : std::all_of(thresholds.begin(), thresholds.end(), server);
     return go ? route::server : route::device;
   }
+
+  /// The threshold that decided, as `any_of` and `all_of` have it; the promised one first.
+  [[nodiscard]] decision explain(const signals& seen, route said) const {
+    decision why;
+    if (promised) {
+      why = promised->explain(seen, said);
+      const bool others = !thresholds.empty() || combine == combination::all_of;
+      if (others && why.made.share == risk_share::of_kept) why.made = {};
+      if (why.to == route::server) return why;
+    }
+    const route alone = combine == combination::any_of ? route::server : route::device;
+    decision own;
+    own.to = alone == route::server ? route::device : route::server;
+    if (thresholds.empty() && !promised) {
+      own.by = own.to == route::server ? "always_server" : "always_device";
+    }
+    for (const auto& one : thresholds) {
+      const decision next = one.explain(seen, said);
+      if (next.to != alone) {
+        own = weightier(own, next);
+        continue;
+      }
+      own = next;
+      break;
+    }
+    return own.to == route::server ? own : weightier(why, own);
+  }
 };
-static_assert(router_policy<rules>);
+static_assert(explaining_policy<rules>);
 
 }  // namespace crayon::router

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <span>
 
-#include <crayon/router/signals.hpp>
+#include <crayon/router/decision.hpp>
 
 namespace crayon::router {
 
@@ -37,7 +37,10 @@ struct scope {
   [[nodiscard]] constexpr route decide(const signals& seen) const noexcept {
     return seen.scope_distance <= threshold ? route::device : route::server;
   }
+  [[nodiscard]] constexpr decision explain(const signals& seen, route) const noexcept {
+    return {decide(seen), name(signal_kind::scope_distance), seen.scope_distance, threshold};
+  }
 };
-static_assert(router_policy<scope>);
+static_assert(explaining_policy<scope>);
 
 }  // namespace crayon::router
