@@ -91,10 +91,9 @@ result<realised_threshold> realise(const route_score& fit_score, const route_sco
   made.fitted = true;
   made.value = held_score.rises ? threshold : -threshold;
   made.all = router::route_rows(risk, threshold, held.outcomes());
-  std::vector<std::uint8_t> keep(held.size());
-  for (std::size_t g = 0; g < held.groups.size(); ++g) {
-    for (std::size_t i = 0; i < keep.size(); ++i) keep[i] = held.group[i] == g;
-    made.groups.push_back(router::route_rows(risk, threshold, held.outcomes(), {}, keep));
+  if (!held.group.empty()) {
+    made.groups =
+        router::route_groups(risk, threshold, held.outcomes(), held.group, held.groups.size());
   }
   return made;
 }
@@ -134,8 +133,11 @@ result<std::vector<contestant>> line_up(const route_rows& fit, const route_rows&
     const matrix_view<float> a(known.data(), fit.size(), known.size() / fit.size());
     const matrix_view<float> b(queries.data(), held.size(), a.cols);
     router::standardise(a, b);
-    CRAYON_CHECK(add(contestant::role::baseline, "kNN",
-                     router::neighbour_risks(a, fit.wrong(), b, o.neighbours)));
+    progress_bar bar("kNN");
+    const auto risks =
+        router::neighbour_risks(a, fit.wrong(), b, o.neighbours,
+                                [&](std::size_t done) { bar.show(done + 1, held.size()); });
+    CRAYON_CHECK(add(contestant::role::baseline, "kNN", risks));
   }
   // What no router can know: bounds, not baselines.
   std::vector<double> errors, gain;
@@ -218,10 +220,13 @@ void print(const std::vector<contestant>& all, const report_cards& cards, const 
   for (std::size_t s = 0; s < all.size() && o.draws > 0; ++s) {
     for (std::size_t b = 0; b < all.size(); ++b) {
       if (all[s].is != contestant::role::score || all[b].is != contestant::role::baseline) continue;
+      const double more = cards[s][router_metric::apgr] - cards[b][router_metric::apgr];
       const auto d = cards[s].difference(cards[b], router_metric::apgr);
-      std::printf("  %-*s  than %-7s %+.3f [%+.3f, %+.3f]\n", width, all[s].name.c_str(),
-                  all[b].name.c_str(),
-                  cards[s][router_metric::apgr] - cards[b][router_metric::apgr], d.low, d.high);
+      char text[64] = "-";  // not defined: the server is not better than the device
+      if (std::isfinite(more)) {
+        std::snprintf(text, sizeof text, "%+.3f [%+.3f, %+.3f]", more, d.low, d.high);
+      }
+      std::printf("  %-*s  than %-7s %s\n", width, all[s].name.c_str(), all[b].name.c_str(), text);
     }
   }
   if (!held.near.empty()) {
@@ -298,8 +303,11 @@ void fill(const std::vector<contestant>& all, const report_cards& cards, const r
     if (all[s].threshold.fitted) {
       json& at = one["realised"] = point_json(all[s].threshold.all);
       at["threshold"] = all[s].threshold.value;
+      // Behind each other: to look each name up takes groups times groups.
+      if (!held.groups.empty()) at["groups"] = json::object();
       for (std::size_t g = 0; g < held.groups.size(); ++g) {
-        at["groups"][held.groups[g]] = point_json(all[s].threshold.groups[g]);
+        at["groups"].get_ref<json::object_t&>().push_back(
+            {held.groups[g], point_json(all[s].threshold.groups[g])});
       }
     }
     one["curve"] = curve_json(cost_quality_curve(all[s].judged.order, held.outcomes()));

@@ -3,6 +3,9 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <string_view>
+
+#include <crayon/core/utf8.hpp>
 
 #include "route.hpp"
 
@@ -17,16 +20,24 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-std::string escaped(const std::string& text) {
+std::string number(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+/// As XML has it; at most so many characters, the last of them dots where there are more.
+std::string escaped(const std::string& text, std::size_t most) {
+  const std::string valid = valid_utf8(text);
   std::string safe;
-  for (const char c : text) {
-    if (c == '<') {
-      safe += "&lt;";
-    } else if (c == '&') {
-      safe += "&amp;";
-    } else if (static_cast<unsigned char>(c) >= ' ') {
-      safe += c;
-    }
+  std::size_t count = 0;
+  for (std::string_view rest = valid; !rest.empty();) {
+    const std::string_view one = rest.substr(0, leading_utf8(rest));
+    rest.remove_prefix(one.size());
+    // Control characters and the two that are none have no place in XML.
+    if (one < " " || one == "\xEF\xBF\xBE" || one == "\xEF\xBF\xBF") continue;
+    if (++count == most && !rest.empty()) return safe + "\xE2\x80\xA6";
+    safe += one == "<" ? "&lt;" : one == ">" ? "&gt;" : one == "&" ? "&amp;" : one;
   }
   return safe;
 }
@@ -43,9 +54,13 @@ struct axes {
   }
 };
 
-std::string label(double x, double y, const std::string& anchor, const std::string& text) {
+/// More characters than the longest of the plot's own.
+constexpr std::size_t whole = 100;
+
+std::string label(double x, double y, const std::string& anchor, const std::string& text,
+                  std::size_t most = whole) {
   return "<text x=\"" + fixed(x, 1) + "\" y=\"" + fixed(y, 1) + "\" text-anchor=\"" + anchor +
-         "\">" + escaped(text) + "</text>\n";
+         "\">" + escaped(text, most) + "</text>\n";
 }
 
 std::string segment(double x1, double y1, double x2, double y2, const std::string& style) {
@@ -67,10 +82,13 @@ std::string quality_plot(const std::vector<plot_line>& lines, bool has_costs) {
   const double room = std::max(a.y_high - a.y_low, 1e-3) * 0.05;
   a.y_low -= room;
   a.y_high += room;
-  if (!(a.x_high > a.x_low)) a.x_high = a.x_low + 1;
+  // At least as wide as the numbers there are told apart.
+  a.x_high = std::max(a.x_high, a.x_low + std::max(1e-9 * std::abs(a.x_low), 1e-9));
+  const double entry = 18;
+  const double canvas = std::max(height, top + 20 + entry * static_cast<double>(lines.size()));
 
   std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + fixed(width, 0) +
-                    " " + fixed(height, 0) +
+                    " " + fixed(canvas, 0) +
                     "\" font-family=\"sans-serif\" font-size=\"12\">\n"
                     "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
   for (int i = 0; i <= 5; ++i) {
@@ -80,7 +98,7 @@ std::string quality_plot(const std::vector<plot_line>& lines, bool has_costs) {
     svg += segment(a.x(x), a.y(a.y_low), a.x(x), a.y(a.y_high), grid);
     svg += segment(a.x(a.x_low), a.y(y), a.x(a.x_high), a.y(y), grid);
     svg += label(a.x(x), height - bottom + 18, "middle",
-                 has_costs ? fixed(x, 3) : fixed(100 * x, 0) + " %");
+                 has_costs ? number(x) : fixed(100 * x, 0) + " %");
     svg += label(left - 8, a.y(y) + 4, "end", fixed(100 * y, 1) + " %");
   }
   svg += label((left + width - right) / 2, height - 12, "middle",
@@ -105,9 +123,9 @@ std::string quality_plot(const std::vector<plot_line>& lines, bool has_costs) {
       y_before = y;
     }
     svg += "\"/>\n";
-    const double at = top + 10 + 18 * static_cast<double>(i);
+    const double at = top + 10 + entry * static_cast<double>(i);
     svg += segment(width - right + 12, at - 4, width - right + 32, at - 4, stroke);
-    svg += label(width - right + 38, at, "start", lines[i].name);
+    svg += label(width - right + 38, at, "start", lines[i].name, 24);
   }
   return svg + "</svg>\n";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <cstdio>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include <crayon/core/rng.hpp>
@@ -34,10 +35,26 @@ bool has(const io::csv_table& table, const route_column& column) {
   return column.asked || table.find(column.name);
 }
 
-result<std::vector<double>> number_column_if(const io::csv_table& table,
-                                             const route_column& column) {
+/// Numbers of at most that size.
+result<std::vector<double>> numbers_within(const io::csv_table& table, const std::string& name,
+                                           double most, const char* expected) {
+  CRAYON_TRY(auto values, io::number_column(table, name));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!(std::abs(values[i]) <= most)) return table.wrong_cell(i, *table.find(name), expected);
+  }
+  return values;
+}
+
+/// Rounded to f32, as signals are.
+result<std::vector<double>> score_column(const io::csv_table& table, const std::string& name) {
+  constexpr auto most = double{std::numeric_limits<float>::max()};
+  return numbers_within(table, name, most, "a number of at most 3.4e38");
+}
+
+/// Sums of which are no infinity.
+result<std::vector<double>> cost_column_if(const io::csv_table& table, const route_column& column) {
   if (!has(table, column)) return std::vector<double>();
-  return io::number_column(table, column.name);
+  return numbers_within(table, column.name, 1e100, "a cost of at most 1e100");
 }
 
 result<void> read_groups(const io::csv_table& table, const route_column& column, route_rows& rows) {
@@ -152,9 +169,11 @@ result<route_rows> read_route_rows(const route_columns& o) {
   route_rows rows;
   CRAYON_TRY(rows.device_ok, io::flag_column(table, o.device_ok));
   CRAYON_TRY(rows.server_ok, io::flag_column(table, o.server_ok));
-  CRAYON_TRY(rows.device_cost, number_column_if(table, o.device_cost));
-  CRAYON_TRY(rows.server_cost, number_column_if(table, o.server_cost));
-  CRAYON_TRY(rows.length, number_column_if(table, o.length));
+  CRAYON_TRY(rows.device_cost, cost_column_if(table, o.device_cost));
+  CRAYON_TRY(rows.server_cost, cost_column_if(table, o.server_cost));
+  if (has(table, o.length)) {
+    CRAYON_TRY(rows.length, score_column(table, o.length.name));
+  }
   CRAYON_CHECK(read_groups(table, o.group, rows));
   CRAYON_CHECK(read_scope(table, o.scope, rows));
   CRAYON_CHECK(read_split(table, o, rows));
@@ -168,7 +187,7 @@ result<route_rows> read_route_rows(const route_columns& o) {
                                       "with --score"};
   }
   for (auto& score : rows.scores) {
-    CRAYON_TRY(score.value, io::number_column(table, score.name));
+    CRAYON_TRY(score.value, score_column(table, score.name));
     for (double& v : score.value) v = double{static_cast<float>(v)};
   }
   return rows;

@@ -2,6 +2,7 @@
 #include <crayon/core/utf8.hpp>
 
 #include <string>
+#include <vector>
 
 #include "../catch.hpp"
 
@@ -33,4 +34,25 @@ TEST_CASE("broken bytes pass instead of being held for ever", "[core]") {
   crayon::utf8_joiner joiner;
   CHECK(joiner.add("x\xC3") == "x");
   CHECK(joiner.rest() == "\xC3");
+}
+
+TEST_CASE("what is no UTF-8 is replaced, what is stays", "[core]") {
+  using crayon::valid_utf8;
+  const std::string mark = "\xEF\xBF\xBD";
+  for (const std::string& text : std::vector<std::string>{
+           "", "abc", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80",
+           "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "a\xC3\xBC\xE2\x82\xAC!"}) {
+    CHECK(valid_utf8(text) == text);
+  }
+  // The table of ill-formed sequences of the Unicode standard, 3-7, at its edges.
+  for (const std::string& text : std::vector<std::string>{
+           "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
+           "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xE2\x82",
+           "\xF0\x9F\x96", "\xC3"}) {
+    std::string marks;
+    for (std::size_t i = 0; i < text.size(); ++i) marks += mark;
+    CHECK(valid_utf8(text) == marks);
+    CHECK(valid_utf8("a" + text + "b") == "a" + marks + "b");
+  }
+  CHECK(valid_utf8("\xE2\x82\xC3\xBC") == mark + mark + "\xC3\xBC");
 }

@@ -75,8 +75,26 @@ TEST_CASE("the ends of APGR and CPT", "[router]") {
   CHECK(std::isnan(apgr(cost_quality_curve(*equal, {device, worse, {}, {}}))));
   CHECK(std::isnan(calls_to_recover(cost_quality_curve(*equal, no_gap), 0.5)));
   CHECK(route_rows(std::vector<double>{0, 1, 1, 2}, 1, seen).call_rate == 0.25);  // not 1 itself
-  const std::vector<std::uint8_t> none(4, 0);
-  CHECK(std::isnan(route_rows(std::vector<double>(4, 0.0), 0, seen, {}, none).call_rate));
+}
+
+TEST_CASE("what a threshold does to groups adds up to what it does to all", "[router]") {
+  const std::vector<std::uint8_t> device{1, 0, 0, 1, 0}, server{1, 1, 0, 0, 1};
+  const std::vector<double> cost{1, 1, 1, 1, 1}, call{5, 6, 7, 8, 9}, risk{0, 3, 1, 2, 4};
+  const std::vector<std::size_t> group{0, 2, 0, 2, 2};
+  const routing_outcomes seen{device, server, cost, call};
+  const auto each = route_groups(risk, 2, seen, group, 3);
+  REQUIRE(each.size() == 3);
+  CHECK(each[0].call_rate == 0);
+  CHECK(each[0].quality == 0.5);
+  CHECK(each[0].cost == 1);
+  CHECK(std::isnan(each[1].call_rate));  // no rows
+  CHECK(each[2].call_rate == Approx(2.0 / 3));
+  CHECK(each[2].quality == 1);
+  CHECK(each[2].cost == Approx((6 + 1 + 9) / 3.0));
+  const auto all = route_rows(risk, 2, seen);
+  CHECK(all.call_rate == Approx((2 * each[0].call_rate + 3 * each[2].call_rate) / 5));
+  CHECK(all.cost == Approx((2 * each[0].cost + 3 * each[2].cost) / 5));
+  CHECK(route_groups({}, 2, seen, {}, 0).empty());
 }
 
 TEST_CASE("bootstrap intervals cover as often as they say, and repeat", "[router]") {

@@ -59,7 +59,11 @@ TEST_CASE("neighbour_risks is the share of errors among the nearest", "[router]"
   const std::vector<std::uint8_t> wrong{0, 1, 0, 1, 1, 0};
   const auto risks = neighbour_risks({known.data(), 6, 1}, wrong, {queries.data(), 3, 1}, 3);
   CHECK(risks == std::vector<double>{1.0 / 3, 2.0 / 3, 2.0 / 3});  // 6: 2, 10, and of 1 and 11 ...
-  CHECK(neighbour_risks({known.data(), 6, 1}, wrong, {queries.data(), 3, 1}, 99)[0] == 0.5);
+  std::size_t done = 0;
+  const auto all = neighbour_risks({known.data(), 6, 1}, wrong, {queries.data(), 3, 1}, 99,
+                                   [&](std::size_t q) { CHECK(q == done++); });
+  CHECK(all[0] == 0.5);
+  CHECK(done == 3);
   std::vector<float> a{1, 5, 3, 5}, b{5, 7};
   standardise({a.data(), 2, 2}, {b.data(), 1, 2});
   CHECK(a == std::vector<float>{-1, 0, 1, 0});
@@ -79,8 +83,9 @@ TEST_CASE("linear_risks is scikit-learn's logistic regression", "[router]") {
     return x;
   };
   auto known = features(true), queries = features(false);
-  const auto risks = linear_risks({known.data(), known.size() / 2, 2},
-                                  part(rows.wrong, rows.fit, true), {queries.data(), 5, 2}, 0.01, 5000);
+  const auto risks =
+      linear_risks({known.data(), known.size() / 2, 2}, part(rows.wrong, rows.fit, true),
+                   {queries.data(), 5, 2}, 0.01, 5000);
   for (std::size_t i = 0; i < 5; ++i) {
     CHECK(risks[i] == Approx(expected.at("linear_" + std::to_string(i))).margin(2e-4));
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Text that comes in pieces of bytes, cut where no character is.
+// Text whose bytes are not taken for UTF-8 unseen: it comes in pieces, or from anywhere.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,35 @@ namespace crayon {
     return length > back ? back : 0;
   }
   return 0;
+}
+
+/// Bytes of the character that `text` begins with; 0: none, it is empty or no UTF-8 (a cut or
+/// overlong sequence, half of a surrogate pair, beyond U+10FFFF).
+[[nodiscard]] constexpr std::size_t leading_utf8(std::string_view text) noexcept {
+  if (text.empty()) return 0;
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80U) return 1;
+  const std::size_t length = lead >= 0xF0U ? 4 : lead >= 0xE0U ? 3 : 2;
+  if (lead < 0xC2U || lead > 0xF4U || text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0U) != 0x80U) return 0;
+  }
+  const unsigned char next = byte(1);
+  const bool overlong = (lead == 0xE0U && next < 0xA0U) || (lead == 0xF0U && next < 0x90U);
+  const bool beyond = (lead == 0xEDU && next >= 0xA0U) || (lead == 0xF4U && next >= 0x90U);
+  return overlong || beyond ? 0 : length;
+}
+
+/// The text with U+FFFD in place of each byte that is part of no character.
+[[nodiscard]] inline std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  while (!text.empty()) {
+    const std::size_t length = leading_utf8(text);
+    valid.append(length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(0, length));
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return valid;
 }
 
 /// Holds back the start of a character until the rest of it has come.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <crayon/core/function_ref.hpp>
 #include <crayon/core/rng.hpp>
 #include <crayon/core/view.hpp>
 #include <crayon/router/evaluate_ranking.hpp>
@@ -64,10 +65,10 @@ namespace detail {
 
 /// The share of wrong answers among the `k` nearest of the known queries (Euclidean; of equally
 /// near ones the first), for each of the queries. Features (rows, columns), of one scale.
-[[nodiscard]] inline std::vector<double> neighbour_risks(matrix_view<const float> known,
-                                                         row_flags wrong,
-                                                         matrix_view<const float> queries,
-                                                         std::size_t k) {
+/// `after(q)` is called after each of the queries.
+[[nodiscard]] inline std::vector<double> neighbour_risks(
+    matrix_view<const float> known, row_flags wrong, matrix_view<const float> queries,
+    std::size_t k, function_ref<void(std::size_t)> after = [](std::size_t) {}) {
   CRAYON_ASSERT(known.rows == wrong.size() && known.cols == queries.cols && known.rows > 0);
   k = std::clamp<std::size_t>(k, 1, known.rows);
   std::vector<std::pair<float, std::size_t>> near(known.rows);
@@ -81,6 +82,7 @@ namespace detail {
     std::size_t errors = 0;
     for (std::size_t i = 0; i < k; ++i) errors += wrong[near[i].second] != 0;
     risks[q] = static_cast<double>(errors) / static_cast<double>(k);
+    after(q);
   }
   return risks;
 }

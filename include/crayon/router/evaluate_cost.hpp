@@ -29,14 +29,25 @@ struct curve_point {
 
 namespace detail {
 
-struct row_sums {
-  double rows = 0, right = 0, cost = 0;
-};
-
 [[nodiscard]] inline double cost_of(std::span<const double> costs, std::size_t row,
                                     double otherwise) noexcept {
   return costs.empty() ? otherwise : costs[row];
 }
+
+struct row_sums {
+  double rows = 0, calls = 0, right = 0, cost = 0;
+
+  void add(const routing_outcomes& seen, std::size_t row, bool sent, double count) noexcept {
+    rows += count;
+    calls += sent ? count : 0;
+    right += count * (sent ? seen.server_ok[row] : seen.device_ok[row]);
+    cost += count * (sent ? cost_of(seen.server_cost, row, 1) : cost_of(seen.device_cost, row, 0));
+  }
+  [[nodiscard]] curve_point point(double threshold) const noexcept {
+    if (!(rows > 0)) return {threshold, undefined, undefined, undefined};
+    return {threshold, calls / rows, right / rows, cost / rows};
+  }
+};
 
 }  // namespace detail
 
@@ -109,25 +120,32 @@ struct row_sums {
   return 1;  // the last point is the target, but for rounding
 }
 
-/// What a threshold does: rows above it go to the server. `keep`, where given, leaves rows out: the
-/// mix of one group.
-[[nodiscard]] inline curve_point route_rows(std::span<const double> risks, double threshold,
-                                            const routing_outcomes& seen, row_counts counts = {},
-                                            row_flags keep = {}) noexcept {
-  detail::row_sums all;
-  double calls = 0;
+/// What a threshold does to the rows of each group (numbers from 0, one per row): rows above it go
+/// to the server. A group without rows: NaN.
+[[nodiscard]] inline std::vector<curve_point> route_groups(std::span<const double> risks,
+                                                           double threshold,
+                                                           const routing_outcomes& seen,
+                                                           std::span<const std::size_t> group,
+                                                           std::size_t groups) {
+  std::vector<detail::row_sums> all(groups);
   for (std::size_t row = 0; row < risks.size(); ++row) {
-    if (!keep.empty() && keep[row] == 0) continue;
-    const double count = detail::count_of(counts, row);
-    const bool sent = risks[row] > threshold;
-    all.rows += count;
-    calls += sent ? count : 0;
-    all.right += count * (sent ? seen.server_ok[row] : seen.device_ok[row]);
-    all.cost += count * (sent ? detail::cost_of(seen.server_cost, row, 1)
-                              : detail::cost_of(seen.device_cost, row, 0));
+    CRAYON_ASSERT(group[row] < groups);
+    all[group[row]].add(seen, row, risks[row] > threshold, 1);
   }
-  if (!(all.rows > 0)) return {threshold, detail::undefined, detail::undefined, detail::undefined};
-  return {threshold, calls / all.rows, all.right / all.rows, all.cost / all.rows};
+  std::vector<curve_point> points;
+  for (const auto& sums : all) points.push_back(sums.point(threshold));
+  return points;
+}
+
+/// The same of all rows.
+[[nodiscard]] inline curve_point route_rows(std::span<const double> risks, double threshold,
+                                            const routing_outcomes& seen,
+                                            row_counts counts = {}) noexcept {
+  detail::row_sums all;
+  for (std::size_t row = 0; row < risks.size(); ++row) {
+    all.add(seen, row, risks[row] > threshold, detail::count_of(counts, row));
+  }
+  return all.point(threshold);
 }
 
 }  // namespace crayon::router
