@@ -45,6 +45,11 @@ struct signals {
   /// lie below, to 2 percent.
   float low_log_prob = std::numeric_limits<float>::quiet_NaN();
   float median_log_prob = std::numeric_limits<float>::quiet_NaN();
+  /// Log-odds that the question is of no domain of the user's samples.
+  float domain_mismatch = std::numeric_limits<float>::quiet_NaN();
+  /// Of the question's tokens under the model without an adapter, nats per token: the logarithm of
+  /// its perplexity.
+  float question_surprise = std::numeric_limits<float>::quiet_NaN();
   std::size_t asked = 0;  ///< how often the router was asked about this query before
 };
 

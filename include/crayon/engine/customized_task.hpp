@@ -4,10 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include <crayon/concepts.hpp>
+#include <crayon/match/domain_space.hpp>
 #include <crayon/match/embedding.hpp>
 #include <crayon/match/index_space.hpp>
 #include <crayon/model/delta.hpp>
@@ -17,12 +19,21 @@ namespace crayon::engine {
 /// The pool's index, and the task's place in it: enough to place a query, without the pool.
 template <class Config>
 struct customized_task {
+  static constexpr bool needs_embedding = Config::scope_distance::needs_embedding;
+
   typename Config::matcher matcher;
   std::size_t adapters = 0;
   std::vector<float> index;  ///< (N, c d), c centroids of each adapter
   match::index_space space;
   std::size_t layer = 0;  ///< blocks that the embedded states have been through; 0: all
   typename Config::scope_distance distance;
+  std::shared_ptr<const match::domain_space> domain_space;  ///< null: no domains are measured
+  std::vector<float> domains;                               ///< P(domain) of its samples' questions
+
+  /// Of an embedding in this space, for states of that length.
+  [[nodiscard]] std::size_t size(std::size_t dim) const noexcept {
+    return space.size(Config::embedding::size(dim));
+  }
 
   /// (N, c d)
   [[nodiscard]] matrix_view<const float> view() const noexcept {

@@ -22,6 +22,7 @@
 #include <crayon/engine/matched_samples.hpp>
 #include <crayon/engine/next_token.hpp>
 #include <crayon/engine/private_prompt.hpp>
+#include <crayon/engine/question_measures.hpp>
 #include <crayon/engine/sample.hpp>
 #include <crayon/engine/sinks.hpp>
 #include <crayon/model/delta.hpp>
@@ -77,11 +78,19 @@ class device_engine {
     other.delta_ = delta_;
     other.task_ = task_;
     other.live_ = live_;
+    other.measures_ = measures_;
     return other;
   }
 
   [[nodiscard]] const base_model<Config>& base() const noexcept { return *base_; }
   [[nodiscard]] std::size_t context() const noexcept { return session_.context(); }
+
+  /// What `begin` is to measure besides; before `customize`, which places the samples. Errors: a
+  /// space of domains for states of another length.
+  [[nodiscard]] result<void> also_measure(const question_measures& what) {
+    CRAYON_TRY(measures_, what.checked(base_->weights.config().dim));
+    return {};
+  }
 
   /// Samples -> embeddings -> weights over the pool -> one adapter, in use from now on. Nothing is
   /// trained. After an error everything is as it was. Errors: no samples, a sample that is longer
@@ -90,8 +99,8 @@ class device_engine {
                                                 std::span<const sample> samples,
                                                 pool_overrides overrides = {}) {
     const auto start = clock::now();
-    CRAYON_TRY(auto matched,
-               match_samples<Config>(*base_, session_, pool, samples, overrides, *threads_));
+    CRAYON_TRY(auto matched, match_samples<Config>(*base_, session_, pool, samples, overrides,
+                                                   measures_, *threads_));
     customization made{matched.weights(), 0, 0};
     const auto done = clock::now();
     CRAYON_TRY(auto blended,
@@ -111,7 +120,7 @@ class device_engine {
                                                 pool_overrides overrides = {}) {
     const auto start = clock::now();
     CRAYON_TRY(auto matched, match_remotely<Config>(*base_, session_, pool, samples, options,
-                                                    overrides, *threads_));
+                                                    overrides, measures_, *threads_));
     const auto scores = matched.second.scores();
     customization made{{scores.begin(), scores.end()}, 0, 0};
     const auto done = clock::now();
@@ -184,16 +193,10 @@ class device_engine {
     const std::vector<std::int32_t> ids = encode_prompt(base_->tokens, prompt);
     session_.reset();
     CRAYON_CHECK(session_.check(ids));
-    float distance = router::not_measured;
-    if (task_ && Config::scope_distance::needs_embedding) {
-      std::vector<float> query(task_->space.size(embedding_size(*base_)));
-      task_->embed(session_, base_->weights.config().dim, ids, ids.size(), {}, query, *threads_);
-      distance = task_->distance.measure(query, task_->weights_of());
-    }
+    seen_ = measures_.measure(session_, ids, task_.get(), *threads_);
     if (live_) pinned_ = live_->pin();
     logits_ = session_.prefill(ids, delta(), *threads_);
     prompt_tokens_ = ids.size();
-    seen_ = router::answer_signals(distance);
     seen_.look(router::measure<backend>(logits_, next_.likeliest(1)));
     spent_ = clock::now() - start;
     return seen_.value();
@@ -265,10 +268,6 @@ class device_engine {
     return std::chrono::duration<double, std::milli>(time).count();
   }
 
-  [[nodiscard]] static std::size_t embedding_size(const base_model<Config>& base) {
-    return Config::embedding::size(base.weights.config().dim);
-  }
-
   template <class A>
   [[nodiscard]] result<void> adopt(std::shared_ptr<const A> made, std::shared_ptr<const A>& slot) {
     CRAYON_TRY(auto bound, delta_type::bind(base_->weights.config(), *made));
@@ -287,6 +286,7 @@ class device_engine {
   std::shared_ptr<const blended_type> blended_;          // null unless owner_ has that type
   std::shared_ptr<const customized_task<Config>> task_;  // null unless customized from samples
   std::shared_ptr<live_type> live_;                      // null unless followed
+  question_measures measures_;
   bool puts_space_first_ = false;
   // Between begin and finish.
   typename live_type::pinned pinned_;

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@
 #include <crayon/engine/config.hpp>
 #include <crayon/engine/customized_task.hpp>
 #include <crayon/engine/pool_checks.hpp>
+#include <crayon/engine/question_measures.hpp>
 #include <crayon/engine/sample.hpp>
 #include <crayon/match/blend_request.hpp>
 #include <crayon/match/score_noise.hpp>
@@ -73,6 +75,7 @@ template <class Config, class Pool, class Session, class Threads>
                                                             Session& session, const Pool& pool,
                                                             std::span<const sample> samples,
                                                             const pool_overrides& overrides,
+                                                            const question_measures& measures,
                                                             Threads& threads) {
   if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
   const auto& c = base.weights.config();
@@ -85,6 +88,8 @@ template <class Config, class Pool, class Session, class Threads>
   auto& task = *made.task;
   task.matcher = std::move(policy);
   task.remember(pool);
+  task.domain_space = measures.domains;
+  if (task.domain_space) task.domains.assign(task.domain_space->domains, 0);
   std::vector<float> prompts(samples.size() * dim);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const encoded_sample one = encode_sample(base.tokens, samples[i]);
@@ -95,6 +100,13 @@ template <class Config, class Pool, class Session, class Threads>
     task.embed(session, c.dim, one.ids, one.prompt_tokens,
                std::span(made.places).subspan(i * dim, dim),
                std::span(prompts).subspan(i * dim, dim), threads);
+    if (!task.domain_space) continue;
+    const std::span<const std::int32_t> ids(one.ids);
+    const auto w =
+        domain_weights(session, ids.first(one.prompt_tokens), *task.domain_space, threads);
+    for (std::size_t d = 0; d < w.size(); ++d) {
+      task.domains[d] += w[d] / static_cast<float>(samples.size());
+    }
   }
   task.distance.fit({prompts.data(), samples.size(), dim}, task.weights_of());
   return made;
@@ -118,14 +130,15 @@ struct index_alone {
 template <class Config, class Remote, class Session, class Threads>
 [[nodiscard]] auto match_remotely(const base_model<Config>& base, Session& session, Remote& pool,
                                   std::span<const sample> samples, const remote_options& options,
-                                  pool_overrides overrides, Threads& threads)
+                                  pool_overrides overrides, const question_measures& measures,
+                                  Threads& threads)
     -> result<std::pair<matched_samples<Config>, match::blend_request>> {
   CRAYON_TRY(const auto index, pool.index());
   overrides.blend = true;  // the server's, not this engine's
   CRAYON_TRY(auto matched,
              match_samples<Config>(base, session,
                                    detail::index_alone<std::remove_cvref_t<decltype(index)>>{index},
-                                   samples, overrides, threads));
+                                   samples, overrides, measures, threads));
   std::vector<float> scores = matched.weights();
   if (options.noise) {
     CRAYON_TRY(scores, matched.weights(*options.noise));

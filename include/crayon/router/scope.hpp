@@ -28,6 +28,22 @@ namespace crayon::router {
   return static_cast<float>(sum);
 }
 
+/// Log-odds that a query's domain is none of the user's, whose samples weigh `user` on average: a
+/// domain that has the share u of the samples is the user's by u / (u + 0.4), so that one sample of
+/// eight is a hint and half of them nearly certain. p = sum_d query_d u_d / (u_d + 0.4),
+///   log((1.01 - p) / (p + 0.01)),
+/// from -0.93 (all samples and the query of one domain) to 4.6. The weights are P(domain | x) of
+/// `match::domain_space`; same length, each sums to 1. NaN where one is not finite.
+[[nodiscard]] inline float domain_mismatch(std::span<const float> query,
+                                           std::span<const float> user) noexcept {
+  CRAYON_ASSERT(query.size() == user.size());
+  double own = 0;
+  for (std::size_t d = 0; d < query.size(); ++d) {
+    own += double{query[d]} * double{user[d]} / (double{user[d]} + 0.4);
+  }
+  return static_cast<float>(std::log((1.01 - own) / (own + 0.01)));
+}
+
 /// Beyond `threshold` the query goes to the server, before any token is generated. The distance is
 /// chosen by the engine's configuration; the threshold is in its units. A query whose distance was
 /// not measured goes to the server too.

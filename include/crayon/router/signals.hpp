@@ -18,8 +18,12 @@ namespace crayon::router {
 /// Gathers `signals` over the tokens of one answer.
 class answer_signals {
  public:
-  explicit answer_signals(float scope_distance = not_measured) noexcept {
+  /// What is known of the question before it is answered.
+  explicit answer_signals(float scope_distance = not_measured, float domain_mismatch = not_measured,
+                          float question_surprise = not_measured) noexcept {
     seen_.scope_distance = scope_distance;
+    seen_.domain_mismatch = domain_mismatch;
+    seen_.question_surprise = question_surprise;
   }
 
   /// The distribution that the next token will be drawn from. Right after prefill this is all there
@@ -75,14 +79,16 @@ enum class signal_kind : std::uint8_t {
   energy,
   perplexity,  ///< exp(-mean_log_prob)
   low_log_prob,
-  median_log_prob
+  median_log_prob,
+  domain_mismatch,
+  question_surprise
 };
 
-inline constexpr std::array<signal_kind, 10> all_signals{
-    signal_kind::max_probability, signal_kind::margin,         signal_kind::entropy,
-    signal_kind::mean_log_prob,   signal_kind::scope_distance, signal_kind::max_logit,
-    signal_kind::energy,          signal_kind::perplexity,     signal_kind::low_log_prob,
-    signal_kind::median_log_prob};
+inline constexpr std::array<signal_kind, 12> all_signals{
+    signal_kind::max_probability, signal_kind::margin,          signal_kind::entropy,
+    signal_kind::mean_log_prob,   signal_kind::scope_distance,  signal_kind::max_logit,
+    signal_kind::energy,          signal_kind::perplexity,      signal_kind::low_log_prob,
+    signal_kind::median_log_prob, signal_kind::domain_mismatch, signal_kind::question_surprise};
 
 [[nodiscard]] constexpr std::string_view name(signal_kind which) noexcept {
   switch (which) {
@@ -106,6 +112,10 @@ inline constexpr std::array<signal_kind, 10> all_signals{
       return "low_log_prob";
     case signal_kind::median_log_prob:
       return "median_log_prob";
+    case signal_kind::domain_mismatch:
+      return "domain_mismatch";
+    case signal_kind::question_surprise:
+      return "question_surprise";
   }
   return "?";
 }
@@ -139,6 +149,10 @@ inline constexpr std::array<signal_kind, 10> all_signals{
       return seen.low_log_prob;
     case signal_kind::median_log_prob:
       return seen.median_log_prob;
+    case signal_kind::domain_mismatch:
+      return seen.domain_mismatch;
+    case signal_kind::question_surprise:
+      return seen.question_surprise;
   }
   return not_measured;
 }
@@ -146,7 +160,8 @@ inline constexpr std::array<signal_kind, 10> all_signals{
 /// True where a larger value means that the device is more likely wrong.
 [[nodiscard]] constexpr bool rises_with_risk(signal_kind which) noexcept {
   return which == signal_kind::entropy || which == signal_kind::scope_distance ||
-         which == signal_kind::energy || which == signal_kind::perplexity;
+         which == signal_kind::energy || which == signal_kind::perplexity ||
+         which == signal_kind::domain_mismatch || which == signal_kind::question_surprise;
 }
 
 /// True of signals that there are from the first token of the answer on, not before.
