@@ -20,7 +20,7 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-std::string number(double value) {
+std::string short_text(double value) {
   char text[64];
   std::snprintf(text, sizeof text, "%.4g", value);
   return text;
@@ -98,7 +98,7 @@ std::string quality_plot(const std::vector<plot_line>& lines, bool has_costs) {
     svg += segment(a.x(x), a.y(a.y_low), a.x(x), a.y(a.y_high), grid);
     svg += segment(a.x(a.x_low), a.y(y), a.x(a.x_high), a.y(y), grid);
     svg += label(a.x(x), height - bottom + 18, "middle",
-                 has_costs ? number(x) : fixed(100 * x, 0) + " %");
+                 has_costs ? short_text(x) : fixed(100 * x, 0) + " %");
     svg += label(left - 8, a.y(y) + 4, "end", fixed(100 * y, 1) + " %");
   }
   svg += label((left + width - right) / 2, height - 12, "middle",
