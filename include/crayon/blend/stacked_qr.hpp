@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -17,10 +18,12 @@ namespace crayon::blend {
 
 /// R of a tall matrix (rows, columns) that comes in blocks of rows: each block is put under the R
 /// so far and triangularised (Householder; sequential TSQR of Demmel et al. 2012). No Q, and no
-/// more memory than a block. One object for many matrices.
-class stacked_qr {
+/// more memory than a block. One object for many matrices. A template so that only those who use it
+/// pay for Eigen's decomposition.
+template <std::same_as<double> Real = double>
+class basic_stacked_qr {
  public:
-  using matrix = Eigen::MatrixXd;
+  using matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
   /// Starts a matrix of that many columns.
   void start(std::size_t columns) {
@@ -82,6 +85,7 @@ class stacked_qr {
   Eigen::Index columns_ = 0, used_ = 0;
   matrix work_;
 };
+using stacked_qr = basic_stacked_qr<>;
 
 /// The factors of several adapters at one site, side by side: B (out, K) and A (K, in).
 template <element E>

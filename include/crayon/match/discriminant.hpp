@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -22,12 +23,14 @@ namespace crayon::match {
 /// an embedding, each with a scale of its own; `shrinkage` times a part's mean variance is added to
 /// its diagonal (Friedman 1989), so that n may be smaller than D. At most tasks - 1 directions
 /// carry anything. Errors: fewer than 2 tasks, a task without samples, more directions than there
-/// can be, a value that is not finite or whose square is not.
-[[nodiscard]] inline result<index_space> fit_discriminant(matrix_view<const float> embeddings,
-                                                          std::span<const std::size_t> task,
-                                                          std::size_t directions, std::size_t parts,
-                                                          float shrinkage = 0.1F) {
-  using matrix = Eigen::MatrixXf;
+/// can be, a value that is not finite or whose square is not. Computed in `Real`; a template so that
+/// only those who call it pay for Eigen's decompositions.
+template <std::same_as<float> Real = float>
+[[nodiscard]] result<index_space> fit_discriminant(matrix_view<const float> embeddings,
+                                                   std::span<const std::size_t> task,
+                                                   std::size_t directions, std::size_t parts,
+                                                   float shrinkage = 0.1F) {
+  using matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
   const auto rows = static_cast<Eigen::Index>(embeddings.rows);
   const auto dim = static_cast<Eigen::Index>(embeddings.cols);
   if (task.size() != embeddings.rows || embeddings.cols == 0 || parts == 0 ||
@@ -63,12 +66,12 @@ namespace crayon::match {
     return error{errc::bad_value,
                  "shrinkage is " + std::to_string(shrinkage) + ", needs 0 or more"};
   }
-  using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using row_major = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   matrix x = Eigen::Map<const row_major, 0, Eigen::OuterStride<>>(
       embeddings.data, rows, dim,
       Eigen::OuterStride<>(static_cast<Eigen::Index>(embeddings.stride)));
   if (!x.allFinite()) return error{errc::bad_value, "an embedding is not finite"};
-  const Eigen::RowVectorXf centre = x.colwise().mean();
+  const Eigen::Matrix<Real, 1, Eigen::Dynamic> centre = x.colwise().mean();
   x.rowwise() -= centre;
   const auto tasks = static_cast<Eigen::Index>(count.size());
   matrix means = matrix::Zero(tasks, dim);

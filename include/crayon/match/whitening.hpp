@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -28,12 +29,14 @@ enum class whitening {
 /// per part) and directions of noise are not blown up. `directions` (0: D) keeps the leading ones;
 /// with all of them, cosines are the same for both kinds. Errors: fewer than 2 embeddings, more
 /// directions than D, a shrinkage outside [0, 1], a value that is not finite or whose square is
-/// not, a direction without variance at shrinkage 0.
-[[nodiscard]] inline result<index_space> fit_whitening(matrix_view<const float> embeddings,
-                                                       whitening kind, std::size_t directions = 0,
-                                                       std::size_t parts = 1,
-                                                       float shrinkage = 0.1F) {
-  using matrix = Eigen::MatrixXd;
+/// not, a direction without variance at shrinkage 0. Computed in `Real`; a template so that only
+/// those who call it pay for Eigen's decomposition.
+template <std::same_as<double> Real = double>
+[[nodiscard]] result<index_space> fit_whitening(matrix_view<const float> embeddings, whitening kind,
+                                                std::size_t directions = 0, std::size_t parts = 1,
+                                                float shrinkage = 0.1F) {
+  using matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
+  using vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
   const std::size_t width = embeddings.cols;
   if (directions == 0) directions = width;
   if (embeddings.rows < 2 || width == 0 || parts == 0 || width % parts != 0 || directions > width) {
@@ -49,14 +52,14 @@ enum class whitening {
   matrix x = matrix::NullaryExpr(rows, dim, [&](Eigen::Index r, Eigen::Index c) {
     return double{embeddings.row(static_cast<std::size_t>(r))[c]};
   });
-  const Eigen::RowVectorXd centre = x.colwise().mean();
+  const Eigen::Matrix<Real, 1, Eigen::Dynamic> centre = x.colwise().mean();
   x.rowwise() -= centre;
   matrix covariance = x.transpose() * x / static_cast<double>(rows);
-  if (!covariance.cast<float>().allFinite()) {
+  if (!covariance.template cast<float>().allFinite()) {
     return error{errc::bad_value, "an embedding is not finite, or too large"};
   }
   const Eigen::Index part = dim / static_cast<Eigen::Index>(parts);
-  Eigen::VectorXd target(dim);
+  vector target(dim);
   for (Eigen::Index first = 0; first < dim; first += part) {
     target.segment(first, part).setConstant(covariance.diagonal().segment(first, part).mean());
   }
@@ -65,7 +68,7 @@ enum class whitening {
   covariance.diagonal() += double{shrinkage} * target;
   const Eigen::SelfAdjointEigenSolver<matrix> eigen(covariance);  // ascending
   const auto kept = static_cast<Eigen::Index>(directions);
-  const Eigen::VectorXd variance = eigen.eigenvalues().tail(kept).reverse();
+  const vector variance = eigen.eigenvalues().tail(kept).reverse();
   const matrix u = eigen.eigenvectors().rightCols(kept).rowwise().reverse();
   if (!(variance(kept - 1) > 1e-12 * variance(0))) {
     return error{errc::bad_value,
@@ -74,8 +77,8 @@ enum class whitening {
   }
   const matrix pca = variance.cwiseSqrt().cwiseInverse().asDiagonal() * u.transpose();
   using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const row_major projection =
-      kind == whitening::pca ? row_major(pca.cast<float>()) : row_major((u * pca).cast<float>());
+  const row_major projection = kind == whitening::pca ? row_major(pca.template cast<float>())
+                                                      : row_major((u * pca).template cast<float>());
   index_space space;
   space.centre.resize(width);
   for (std::size_t j = 0; j < width; ++j) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -45,11 +46,14 @@ namespace detail {
 /// their means: Ledoit and Wolf's estimator where s is not given, positive definite though n < d.
 /// Beyond `directions`, one variance: the mean of those left out. Errors: fewer than 2 embeddings,
 /// a group without any, more directions than d, a shrinkage outside [0, 1], a value that is not
-/// finite, no variance.
-[[nodiscard]] inline result<mahalanobis> fit_mahalanobis(matrix_view<const float> embeddings,
-                                                         std::span<const std::size_t> group = {},
-                                                         mahalanobis_options options = {}) {
-  using matrix = Eigen::MatrixXd;
+/// finite, no variance. Computed in `Real`; a template so that only those who call it pay for
+/// Eigen's decomposition.
+template <std::same_as<double> Real = double>
+[[nodiscard]] result<mahalanobis> fit_mahalanobis(matrix_view<const float> embeddings,
+                                                  std::span<const std::size_t> group = {},
+                                                  mahalanobis_options options = {}) {
+  using matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
+  using vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
   const std::size_t rows = embeddings.rows, width = embeddings.cols;
   const auto wrong = [](std::string text) { return error{errc::bad_value, std::move(text)}; };
   if (rows < 2 || width == 0 || options.directions > width ||
@@ -75,7 +79,7 @@ namespace detail {
   });
   const auto means = static_cast<Eigen::Index>(count.size());
   matrix mean = matrix::Zero(means, d);
-  const Eigen::RowVectorXd centre = x.colwise().mean();
+  const Eigen::Matrix<Real, 1, Eigen::Dynamic> centre = x.colwise().mean();
   x.rowwise() -= centre;
   const auto group_of = [&](Eigen::Index i) {
     return static_cast<Eigen::Index>(group.empty() ? 0 : group[static_cast<std::size_t>(i)]);
@@ -99,12 +103,12 @@ namespace detail {
   const double s = std::isnan(options.shrinkage) ? detail::ledoit_wolf(x, gram.squaredNorm())
                                                  : double{options.shrinkage};
   const Eigen::SelfAdjointEigenSolver<matrix> eigen(gram);  // ascending
-  const Eigen::VectorXd& values = eigen.eigenvalues();
+  const vector& values = eigen.eigenvalues();
   Eigen::Index k = 0;
   while (k < values.size() && values(values.size() - 1 - k) > 1e-12 * trace) ++k;
   if (!few && s > 0) k = d;
   if (options.directions != 0) k = std::min(k, static_cast<Eigen::Index>(options.directions));
-  const Eigen::VectorXd kept = values.tail(k).reverse();
+  const vector kept = values.tail(k).reverse();
   matrix directions = eigen.eigenvectors().rightCols(k).rowwise().reverse();  // columns
   if (few) directions = (x.transpose() * directions).colwise().normalized();
   const double ground = s * trace / static_cast<double>(d);
