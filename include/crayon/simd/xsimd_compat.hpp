@@ -41,4 +41,14 @@ inline floats<Arch> as_floats(const words<Arch>& v) noexcept {
 }
 #endif
 
+/// b where either is NaN: since 14.0 that is the first operand's, as in std::max.
+template <class Arch>
+inline floats<Arch> max(const floats<Arch>& a, const floats<Arch>& b) noexcept {
+#if XSIMD_VERSION_MAJOR >= 14
+  return xsimd::max(b, a);
+#else
+  return xsimd::max(a, b);
+#endif
+}
+
 }  // namespace crayon::simd::xsimd_compat

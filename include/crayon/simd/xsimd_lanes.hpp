@@ -46,7 +46,7 @@ struct xsimd_lanes {
   static CRAYON_INLINE vec sub(vec a, vec b) noexcept { return a - b; }
   static CRAYON_INLINE vec mul(vec a, vec b) noexcept { return a * b; }
   static CRAYON_INLINE vec div(vec a, vec b) noexcept { return a / b; }
-  static CRAYON_INLINE vec max(vec a, vec b) noexcept { return xsimd::max(a, b); }
+  static CRAYON_INLINE vec max(vec a, vec b) noexcept { return xsimd_compat::max<Arch>(a, b); }
   static CRAYON_INLINE vec min(vec a, vec b) noexcept { return xsimd::min(a, b); }
   static CRAYON_INLINE vec fma(vec a, vec b, vec c) noexcept { return xsimd::fma(a, b, c); }
   static CRAYON_INLINE vec select_less(vec a, vec b, vec yes, vec no) noexcept {
