@@ -46,7 +46,6 @@ result<void> model_info(const std::string& path, json& report) {
   report["norm_epsilon"] = c.norm_epsilon;
   report["tied"] = c.tied;
   report["hash"] = model.hash();
-  report["identity"] = model::identity(c, model.hash());
   return {};
 }
 

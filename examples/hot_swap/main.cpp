@@ -25,7 +25,7 @@ int main() {
   std::thread answering([&] {
     std::string last;
     for (; running; ++answers) {
-      const auto answer = device->answer("What is nine plus seven?");
+      const auto answer = device->answer("What is twelve plus seven?");
       if (!answer || answer->text == last) continue;
       std::puts((last = answer->text).c_str());
     }

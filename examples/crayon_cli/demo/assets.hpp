@@ -2,8 +2,11 @@
 // The demo's models, pool and router: where they are, and how they are made again.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <crayon/core/result.hpp>
 #include <crayon/engine/device_engine.hpp>
@@ -34,9 +37,14 @@ using device_engine = engine::device_engine<device_config>;
 /// An existing folder is fine.
 [[nodiscard]] result<void> make_folder(const std::string& path);
 
-/// Makes every asset again from `seed`: tokenizer, device model, server model, pool, the adapter
-/// for everything, router. Takes about 25 minutes on two cores; the result depends on the
-/// instruction set that the kernels run on, not on timing.
-[[nodiscard]] result<void> remake(const assets& files, std::uint64_t seed, cli::json& report);
+/// In the order in which they are made: each is made with those before it.
+inline constexpr std::array<std::string_view, 5> asset_names{"device", "server", "pool",
+                                                             "one-for-all", "router"};
+
+/// Makes the assets again from `seed`, every one or those that `only` names, with the others as
+/// they are; tokenizers go with the models. Takes about 25 minutes on two cores for all; the result
+/// depends on the instruction set that the kernels run on, not on timing.
+[[nodiscard]] result<void> remake(const assets& files, std::uint64_t seed,
+                                  const std::vector<std::string>& only, cli::json& report);
 
 }  // namespace crayon::demo

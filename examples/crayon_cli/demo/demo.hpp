@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "../add_command.hpp"
 
@@ -16,6 +17,7 @@ struct options {
   std::size_t questions = 600;      ///< held-out ones, of the user's mix; as many again for routing
   std::uint64_t seed = 1;
   bool remake = false;
+  std::vector<std::string> only;  ///< assets to make again; none: all
 };
 
 [[nodiscard]] result<void> run(const options& o, cli::json& report);

@@ -89,7 +89,7 @@ result<stage> set_up(const assets& files) {
   const std::string hash = device.hash();
   CRAYON_TRY(auto one, cli::load_adapter(files.one_for_all(), device, hash));
   CRAYON_TRY(auto router, serve::read_router(files.router()));
-  router::binding used{model::identity(device.config(), hash), std::string(name(dtype::f32)), {},
+  router::binding used{hash, std::string(name(dtype::f32)), {},
                        engine::blend_of<device_config>(pool), std::string(router::binding::none),
                        "server"};
   CRAYON_CHECK(router::check_binding(router.bound_to, used, files.router()));
@@ -298,7 +298,7 @@ result<void> play_hybrid(device_engine device, const stage& on, const assets& fi
 
 result<void> run(const options& o, json& report) {
   const assets files{o.assets};
-  if (o.remake) return remake(files, o.seed, report);
+  if (o.remake) return remake(files, o.seed, o.only, report);
   const cli::stopwatch watch;
   CRAYON_TRY(const stage on, set_up(files));
   std::printf("Device model: %zu parameters, %zu adapters of rank %zu in its pool. Kernels: %s\n",
@@ -393,8 +393,14 @@ void add_demo(CLI::App& parent, selection& chosen) {
       ->check(CLI::Range(std::size_t{40}, std::size_t{720}))
       ->capture_default_str();
   c.add_option("--seed", o->seed, "Of the user's samples and the questions")->capture_default_str();
-  c.add_flag("--remake", o->remake,
-             "Make the assets again instead, from the seed: about 25 minutes on two cores");
+  CLI::Option* remake = c.add_flag(
+      "--remake", o->remake,
+      "Make the assets again instead, from the seed: about 25 minutes on two cores");
+  c.add_option("--only", o->only, "Of the assets, with the others as they are")
+      ->type_name("NAMES")
+      ->delimiter(',')
+      ->check(CLI::IsMember(demo::asset_names))
+      ->needs(remake);
 }
 
 }  // namespace crayon::cli

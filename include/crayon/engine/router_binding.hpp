@@ -9,7 +9,6 @@
 #include <crayon/concepts.hpp>
 #include <crayon/core/hash.hpp>
 #include <crayon/engine/base_model.hpp>
-#include <crayon/model/identity.hpp>
 #include <crayon/router/binding.hpp>
 
 namespace crayon::engine {
@@ -33,7 +32,7 @@ template <adapter_storage A>
 template <class Config>
 [[nodiscard]] router::binding binding_of(const base_model<Config>& base) {
   const std::string none(router::binding::none);
-  return {model::identity(base.weights.config(), base.hash),
+  return {base.hash,
           std::string(name(dtype_of<typename Config::element>)),
           none,
           none,

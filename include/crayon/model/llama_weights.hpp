@@ -113,10 +113,20 @@ class llama_weights {
     return norms_.data() + shapes_[1 + config_.layers * weights_per_layer].offset;
   }
 
-  /// Identity of the weights: what adapters, pools and thresholds are bound to. Of their values:
-  /// those of a bf16 file have the same one as bf16 and widened to f32.
+  /// Identity of the model: what adapters, pools and thresholds are bound to. Of the weights' values:
+  /// those of a bf16 file have the same one as bf16 and widened to f32. And of what they are run
+  /// with and do not show, heads, rope and norm epsilon; not of the context, which only limits.
   [[nodiscard]] std::string hash() const {
     hasher h;
+    const auto& c = config_;
+    for (const std::size_t n : {c.dim, c.hidden, c.layers, c.heads, c.kv_heads, c.head_dim, c.vocab,
+                                c.scaling.original_context, std::size_t{c.tied}}) {
+      h.add(&n, sizeof n);
+    }
+    for (const float x :
+         {c.rope_theta, c.norm_epsilon, c.scaling.factor, c.scaling.low, c.scaling.high}) {
+      h.add(&x, sizeof x);
+    }
     std::array<float, 1024> wide;  // an even number, as `hasher` takes two at a time
     for (std::size_t i = 0; i < matrices_.size(); i += wide.size()) {
       const std::size_t n = std::min(wide.size(), matrices_.size() - i);

@@ -17,7 +17,7 @@ struct binding {
   static constexpr std::string_view any_of_them = "any";
   static constexpr std::string_view none = "none";
 
-  std::string model;            ///< weights and configuration: `model::identity`
+  std::string model;            ///< weights and configuration: `llama_weights::hash`
   std::string quantisation;     ///< element of the model's matrices, as it runs: "F32"
   std::string adapter;          ///< hash of the adapter in use, or "none"
   std::string blend;            ///< its policy and pool, or "none": an adapter that came as it is
