@@ -3,11 +3,12 @@
 
     python peft_svd.py PROGRAM [--layers N] [--rounds R] [--threads T]
 
-PROGRAM is crayon_recompress_race, built with the benchmarks. Both blend the same adapters (8 of rank 8,
-f32, the projections of Llama 3.2 1B's layers) to rank 8, in turns on one machine: PEFT first, then
-crayon, `rounds` times. PEFT's time is that of add_weighted_adapter alone, with all adapters in
-memory; crayon's that of a blend with the R factors kept, and the R factors are timed apart. Prints
-medians, the ratio, and how far the two results are from each other. Versions: PEFT 0.21.2.
+PROGRAM is crayon_recompress_race, built with the benchmarks. Both blend the same adapters
+(8 of rank 8, f32, the projections of Llama 3.2 1B's layers) to rank 8, in turns on one machine:
+PEFT first, then crayon, `rounds` times. PEFT's time is that of add_weighted_adapter alone, with all
+adapters in memory; crayon's that of a blend with the R factors kept, and the R factors are timed
+apart. Prints medians, the ratio, and how far the two results are from each other. Versions: PEFT
+0.21.2.
 """
 import argparse
 import json
@@ -27,7 +28,8 @@ parser.add_argument("program")
 parser.add_argument("--layers", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--reduced", action="store_true", help="svd_full_matrices=False, not PEFT's default")
+parser.add_argument("--reduced", action="store_true",
+                    help="svd_full_matrices=False, not PEFT's default")
 parser.add_argument("--modules", default="q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")
 arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
@@ -53,13 +55,15 @@ with tempfile.TemporaryDirectory() as scratch:
     with torch.inference_mode():
         for turn in range(arguments.rounds):
             start = time.perf_counter()
-            model.add_weighted_adapter(names, weights, f"svd{turn}", combination_type="svd", svd_rank=8,
+            model.add_weighted_adapter(names, weights, f"svd{turn}", combination_type="svd",
+                                       svd_rank=8,
                                        svd_full_matrices=not arguments.reduced)
             theirs.append(time.perf_counter() - start)
             report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             ours.append(report["blend_seconds"])
             factors.append(report["r_factors_seconds"])
-            print(f"turn {turn}: PEFT {theirs[-1]:.3f} s, crayon {1000 * ours[-1]:.3f} ms", flush=True)
+            print(f"turn {turn}: PEFT {theirs[-1]:.3f} s, crayon {1000 * ours[-1]:.3f} ms",
+                  flush=True)
 
         # Both are the best of rank 8: the same change.
         blended = load_file(root / "blended" / "adapter_model.safetensors")

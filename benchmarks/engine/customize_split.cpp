@@ -53,10 +53,11 @@ struct split {
   std::vector<double> embedding, matching, blending, swap;
 
   void print(const char* name) {
-    std::printf("%-22s embedding %8.1f   matching %6.3f   blending %7.3f   swap %6.4f   all but the "
-                "embedding %7.3f ms\n",
-                name, median(embedding), median(matching), median(blending), median(swap),
-                median(matching) + median(blending) + median(swap));
+    std::printf(
+        "%-22s embedding %8.1f   matching %6.3f   blending %7.3f   swap %6.4f   all but the "
+        "embedding %7.3f ms\n",
+        name, median(embedding), median(matching), median(blending), median(swap),
+        median(matching) + median(blending) + median(swap));
   }
 };
 
@@ -72,8 +73,8 @@ void round(Session& session, thread_pool& threads, matrix_view<const float> inde
     for (std::size_t t = 0; t < tokens; ++t) {
       ids[t] = static_cast<std::int32_t>((7919 * (i + 1) * (t + 1)) % 128000);
     }
-    const auto own = std::span(rows).subspan(i * Pooling::size(llama_1b.dim),
-                                             Pooling::size(llama_1b.dim));
+    const auto own =
+        std::span(rows).subspan(i * Pooling::size(llama_1b.dim), Pooling::size(llama_1b.dim));
     match::embed<Pooling>(session, ids, prompt_tokens, own, model::no_delta{}, threads);
   }
   const auto embedded = wall::now();
@@ -81,8 +82,7 @@ void round(Session& session, thread_pool& threads, matrix_view<const float> inde
     space.place(std::span(rows).subspan(i * width, width),
                 std::span(places).subspan(i * width, width));
   }
-  const auto weights =
-      match::cosine_softmax{}.weights(index, {places.data(), samples, width});
+  const auto weights = match::cosine_softmax{}.weights(index, {places.data(), samples, width});
   const auto slots = blend::slots_of(weights);
   const auto matched = wall::now();
   auto blended = matched;
@@ -104,8 +104,8 @@ void round(Session& session, thread_pool& threads, matrix_view<const float> inde
 }
 
 template <class Pooling>
-void measure(const model::llama_weights<bf16>& weights, std::size_t adapters,
-             thread_pool& threads, std::size_t rounds) {
+void measure(const model::llama_weights<bf16>& weights, std::size_t adapters, thread_pool& threads,
+             std::size_t rounds) {
   model::llama_session<backend, bf16> session(weights, 64);
   const auto pool = pool_of<bf16>(sites_of(llama_1b, 8), adapters);
   const auto live = *live_type::make(weights.config(), adapter::lora_adapter<bf16>(pool.shapes()));
@@ -123,8 +123,8 @@ void measure(const model::llama_weights<bf16>& weights, std::size_t adapters,
   };
   // The exact blend: an adapter of the ranks' sum.
   const auto exact_live = *live_type::make(
-      weights.config(),
-      adapter::lora_adapter<bf16>(blend::basic_concat<backend>::shapes(pool, weights_of(adapters))));
+      weights.config(), adapter::lora_adapter<bf16>(
+                            blend::basic_concat<backend>::shapes(pool, weights_of(adapters))));
   const auto exact = [&](std::span<const weighted_slot> slots, auto& idle) {
     return blend::basic_concat<backend>::blend_into(pool, slots, idle, threads);
   };
@@ -147,9 +147,10 @@ int main(int argc, char** argv) {
   };
   const std::size_t adapters = number(1, 8), rounds = number(3, 5);
   thread_pool threads(number(2, 2));
-  std::printf("Llama-3.2-1B shape, bf16; 8 samples of 32 tokens; %zu adapters of rank 8; "
-              "%zu threads, %s, medians of %zu\n",
-              adapters, threads.concurrency(), std::string(backend::name()).c_str(), rounds);
+  std::printf(
+      "Llama-3.2-1B shape, bf16; 8 samples of 32 tokens; %zu adapters of rank 8; "
+      "%zu threads, %s, medians of %zu\n",
+      adapters, threads.concurrency(), std::string(backend::name()).c_str(), rounds);
   const auto weights = random_model();
   measure<match::mean_pooling>(weights, adapters, threads, rounds);
   measure<match::error_pooling>(weights, adapters, threads, rounds);

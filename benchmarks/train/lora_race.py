@@ -117,8 +117,8 @@ def main():
                           + [str(LENGTH + 1), str(o.threads)])
             if shape == o.shapes.split(",")[0]:
                 print(theirs.name, "and", ours.name, sep="\n")
-                print(f"{'':6}{'PEFT ms per step':>28}{'crayon ms':>28}{'tokens/s':>10}{'ratio':>8}{'cpu':>7}"
-                      f"{'PEFT MB':>10}{'crayon MB':>10}")
+                print(f"{'':6}{'PEFT ms per step':>28}{'crayon ms':>28}{'tokens/s':>10}"
+                      f"{'ratio':>8}{'cpu':>7}{'PEFT MB':>10}{'crayon MB':>10}")
             times = []
             for r in range(o.rounds + 2):
                 t, their_busy, their_loss = theirs.ask("step")

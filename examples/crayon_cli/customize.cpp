@@ -148,20 +148,23 @@ result<void> customize_remotely(const customize_options& o, json& report) {
   const std::vector<float> sent(request.scores().begin(), request.scores().end());
   print_weights(sent, pool.info.names);
   const auto& bytes = remote.record();
-  std::printf("sent to %s: %zu bytes, that is %zu scores%s%s and the pool's hash (8); no text, no "
-              "token, no embedding\n",
-              o.server.c_str(), bytes.sent_bytes, request.size(),
-              o.bytes ? " of 8 bits" : " of 4 bytes", noisy ? " with noise" : "");
+  std::printf(
+      "sent to %s: %zu bytes, that is %zu scores%s%s and the pool's hash (8); no text, no "
+      "token, no embedding\n",
+      o.server.c_str(), bytes.sent_bytes, request.size(), o.bytes ? " of 8 bits" : " of 4 bytes",
+      noisy ? " with noise" : "");
   if (noisy) {
     CRAYON_TRY(const double sigma,
                match::gaussian_sigma(promise, match::score_sensitivity(samples.size())));
-    std::printf("noise: sigma %.4g, so that this request is (%g, %g)-differentially private in any "
-                "one of the %zu samples\n",
-                sigma, o.epsilon, o.delta, samples.size());
+    std::printf(
+        "noise: sigma %.4g, so that this request is (%g, %g)-differentially private in any "
+        "one of the %zu samples\n",
+        sigma, o.epsilon, o.delta, samples.size());
     report["noise"] = {{"epsilon", o.epsilon}, {"delta", o.delta}, {"sigma", sigma}};
   }
-  std::printf("in all %zu bytes of HTTP went out; an index of %zu bytes came in, an adapter of %zu\n",
-              bytes.http_bytes, bytes.index_bytes, bytes.adapter_bytes);
+  std::printf(
+      "in all %zu bytes of HTTP went out; an index of %zu bytes came in, an adapter of %zu\n",
+      bytes.http_bytes, bytes.index_bytes, bytes.adapter_bytes);
   std::printf("%s: the server's blend of %zu adapters in %.2f ms\n", o.out.c_str(), pool.size(),
               1000 * blend_seconds);
   report["out"] = o.out;

@@ -88,16 +88,17 @@ TEST_CASE("adapters that differ do not enter one pool, and the error names both 
     return p.error().text;
   };
   CHECK(error_of({q}) == "second has no module v, which the others have");
-  CHECK(error_of({q, {"k", 4, 6, 2, 0.5F}}) ==
-        "second has no module v, which the others have");
-  CHECK(error_of({q, v, {"k", 4, 6, 2, 0.5F}}) ==
-        "second has module k, which the others have not");
-  CHECK(error_of({q, {"v", 4, 7, 2, 0.5F}}) ==
-        "second has v (4, 7) rank 2 scale 0.500000, the others have v (4, 6) rank 2 scale 0.500000");
-  CHECK(error_of({q, {"v", 4, 6, 3, 0.5F}}) ==
-        "second has v (4, 6) rank 3 scale 0.500000, the others have v (4, 6) rank 2 scale 0.500000");
-  CHECK(error_of({q, {"v", 4, 6, 2, 1.0F}}) ==
-        "second has v (4, 6) rank 2 scale 1.000000, the others have v (4, 6) rank 2 scale 0.500000");
+  CHECK(error_of({q, {"k", 4, 6, 2, 0.5F}}) == "second has no module v, which the others have");
+  CHECK(error_of({q, v, {"k", 4, 6, 2, 0.5F}}) == "second has module k, which the others have not");
+  CHECK(
+      error_of({q, {"v", 4, 7, 2, 0.5F}}) ==
+      "second has v (4, 7) rank 2 scale 0.500000, the others have v (4, 6) rank 2 scale 0.500000");
+  CHECK(
+      error_of({q, {"v", 4, 6, 3, 0.5F}}) ==
+      "second has v (4, 6) rank 3 scale 0.500000, the others have v (4, 6) rank 2 scale 0.500000");
+  CHECK(
+      error_of({q, {"v", 4, 6, 2, 1.0F}}) ==
+      "second has v (4, 6) rank 2 scale 1.000000, the others have v (4, 6) rank 2 scale 0.500000");
 }
 
 TEST_CASE("the order of an adapter's sites does not matter") {

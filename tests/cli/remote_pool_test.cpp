@@ -20,8 +20,8 @@ namespace {
 class serving {
  public:
   serving(const workplace& w, const std::string& arguments) {
-    const std::string line = "cd '" + w.files().string() + "' && { '" CRAYON_PROGRAM
-                             "' serve --port 0 --json serve.json " +
+    const std::string line = "cd '" + w.files().string() +
+                             "' && { '" CRAYON_PROGRAM "' serve --port 0 --json serve.json " +
                              arguments + " > serve.out 2> serve.err & echo $! > serve.pid; }";
     REQUIRE(std::system(line.c_str()) == 0);
     pid_ = std::stoi(read(w / "serve.pid"));
@@ -86,7 +86,8 @@ void make_pool(const workplace& w) {
   for (int i = 0; i < 12; ++i) {
     const std::string n = std::to_string(i);
     next += R"({"prompt": "next )" + n + R"(", "completion": ")" + std::to_string(i + 1) + "\"}\n";
-    twice += R"({"prompt": "twice )" + n + R"(", "completion": ")" + std::to_string(2 * i) + "\"}\n";
+    twice +=
+        R"({"prompt": "twice )" + n + R"(", "completion": ")" + std::to_string(2 * i) + "\"}\n";
   }
   write(w / "next.jsonl", next);
   write(w / "twice.jsonl", twice);
@@ -144,8 +145,10 @@ TEST_CASE("a pool elsewhere gives the adapter of a pool here, and hears scores o
   rng random(9);
   REQUIRE(model::write_llama2c((w / "other.bin").string(),
                                train::initial_weights(tiny_config(), random, 0.2F)));
-  const auto other = w.run("customize --model other.bin --tokenizer tokenizer.bin --samples "
-                           "mine.jsonl --server " + server.url + " --out no");
+  const auto other = w.run(
+      "customize --model other.bin --tokenizer tokenizer.bin --samples "
+      "mine.jsonl --server " +
+      server.url + " --out no");
   CHECK(other.status == 1);
   CHECK(other.err.find("made with the base model") != std::string::npos);
   CHECK_FALSE(fs::exists(w / "no"));
@@ -173,7 +176,8 @@ TEST_CASE("a request has the adapter or the mix that it names, whatever came bef
     REQUIRE(answer.contains("choices"));
     return answer["choices"][0]["text"].get<std::string>();
   };
-  const std::string own = text(""), one = text(R"(,"model":"one")"), two = text(R"(,"model":"two")");
+  const std::string own = text(""), one = text(R"(,"model":"one")"),
+                    two = text(R"(,"model":"two")");
   CHECK(own == two);
   CHECK(one != two);
   CHECK(text(R"(,"model":"blend","blend":{"one":1,"two":0})") == one);

@@ -1,5 +1,5 @@
-# Installs the build tree BUILD into a directory of its own and uses it from another project: through
-# find_package without and with the dispatch target, and as a bare include path.
+# Installs the build tree BUILD into a directory of its own and uses it from another project:
+# through find_package without and with the dispatch target, and as a bare include path.
 cmake_minimum_required(VERSION 3.25)
 file(REMOVE_RECURSE ${WORK})
 set(prefix ${WORK}/prefix)

@@ -29,9 +29,7 @@ struct matrix_view {
   }
 
   /// A view of mutable elements is a view of constant ones.
-  constexpr operator matrix_view<const T>() const noexcept
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator matrix_view<const T>() const noexcept requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
 
@@ -45,7 +43,8 @@ struct matrix_view {
   [[nodiscard]] constexpr bool contiguous() const noexcept { return stride == cols; }
 
   /// Rows [first, first + count).
-  [[nodiscard]] constexpr matrix_view rows_from(std::size_t first, std::size_t count) const noexcept {
+  [[nodiscard]] constexpr matrix_view rows_from(std::size_t first,
+                                                std::size_t count) const noexcept {
     CRAYON_ASSERT(first + count <= rows);
     return {data + first * stride, count, cols, stride};
   }

@@ -21,8 +21,8 @@ namespace crayon::io {
 /// Collects files in a temporary directory and moves them into place on `commit`. A directory that
 /// does not exist yet appears complete, by one rename. In one that exists, files of other names
 /// stay as they are; the last of the named files is taken away first and moved in last, so that a
-/// crash in between leaves a set that is visibly incomplete, never old and new files mixed. After an
-/// error the old files are where they were.
+/// crash in between leaves a set that is visibly incomplete, never old and new files mixed. After
+/// an error the old files are where they were.
 class directory_writer {
  public:
   [[nodiscard]] static result<directory_writer> create(std::string path) {

@@ -141,8 +141,8 @@ class http_server {
 
   /// Seconds until a generator is likely to be free for one more.
   [[nodiscard]] int retry_after() const {
-    const double rounds = static_cast<double>(places_.waiting() + 1) /
-                          static_cast<double>(places_.slots());
+    const double rounds =
+        static_cast<double>(places_.waiting() + 1) / static_cast<double>(places_.slots());
     return static_cast<int>(std::clamp(std::ceil(metrics_.mean_seconds() * rounds), 1.0, 60.0));
   }
 
@@ -171,8 +171,8 @@ class http_server {
     refusal why{};
     auto place = places_.enter(options_.queue_timeout, why);
     if (!place) return refuse(out, why, retry_after());
-    parsed->generation.options.deadline_ms =
-        static_cast<std::uint32_t>(std::min<std::int64_t>(options_.answer_timeout.count(), 1 << 30));
+    parsed->generation.options.deadline_ms = static_cast<std::uint32_t>(
+        std::min<std::int64_t>(options_.answer_timeout.count(), 1 << 30));
     if constexpr (requires(Generator & g) { g.check(parsed->generation); }) {
       if (const auto fits = generators_[place->slot()].check(parsed->generation); !fits) {
         const bool unknown = fits.error().code == errc::not_found;

@@ -29,17 +29,18 @@ struct server_options {
   std::size_t queue = 64;    ///< requests that wait for a generator at most; then HTTP 429
   std::size_t threads = 0;   ///< connections served at once; 0: generators, queue and 8 more
   std::size_t blenders = 2;  ///< blends made at once for devices
-  std::chrono::milliseconds queue_timeout{30'000};   ///< for a free generator; then HTTP 503
-  std::chrono::milliseconds answer_timeout{120'000}; ///< an answer ends there, as by max_tokens
-  std::chrono::milliseconds grace{5'000};            ///< how long stop() lets running answers go on
+  std::chrono::milliseconds queue_timeout{30'000};    ///< for a free generator; then HTTP 503
+  std::chrono::milliseconds answer_timeout{120'000};  ///< an answer ends there, as by max_tokens
+  std::chrono::milliseconds grace{5'000};  ///< how long stop() lets running answers go on
 };
 
 /// An answer of OpenAI's shape that says what is wrong.
 inline void refuse(httplib::Response& out, int status, std::string_view message,
                    std::string_view code) {
   out.status = status;
-  out.set_content(error_body(message, status < 500 ? "invalid_request_error" : "server_error", code),
-                  "application/json");
+  out.set_content(
+      error_body(message, status < 500 ? "invalid_request_error" : "server_error", code),
+      "application/json");
 }
 
 /// Limits, sockets, and answers to what no route takes.
@@ -70,10 +71,10 @@ inline void prepare(httplib::Server& http, const server_options& options, std::s
                                : "HTTP " + std::to_string(out.status),
            "http_error");
   });
-  http.set_exception_handler([](const httplib::Request&, httplib::Response& out,
-                                std::exception_ptr) {
-    refuse(out, 500, "the server failed while answering", "internal_error");
-  });
+  http.set_exception_handler(
+      [](const httplib::Request&, httplib::Response& out, std::exception_ptr) {
+        refuse(out, 500, "the server failed while answering", "internal_error");
+      });
 }
 
 }  // namespace crayon::serve
