@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <utility>
 
 #include <crayon/adapter/pool_file.hpp>
@@ -13,7 +13,9 @@
 #include <crayon/serve/openai_client.hpp>
 #include <crayon/serve/router_file.hpp>
 
+#include "budget_count.hpp"
 #include "commands.hpp"
+#include "domains.hpp"
 #include "models.hpp"
 #include "samples.hpp"
 
@@ -107,35 +109,67 @@ result<void> ask(device made, const router::rules& policy, Remote server, const 
   return {};
 }
 
+/// One server, or two.
+result<void> ask(device made, const router::rules& policy, const ask_options& o, json& report) {
+  auto first = client_of(o, o.server, "CRAYON_API_KEY");
+  if (o.hedge.empty()) return ask(std::move(made), policy, std::move(first), o, report);
+  return ask(std::move(made), policy,
+             serve::hedged(std::move(first), client_of(o, o.hedge, "CRAYON_HEDGE_API_KEY"),
+                           {.after = std::chrono::milliseconds(o.hedge_after_ms)}),
+             o, report);
+}
+
+/// Signals that take passes of their own: those that the policy looks at, and with a space of
+/// domains all of them.
+result<void> measure_question(device& made, const router::rules& policy, const ask_options& o,
+                              router::binding& used) {
+  engine::question_measures what;
+  what.surprise = !o.domains.empty() || policy.looks_at(router::signal_kind::question_surprise);
+  if (!o.domains.empty()) {
+    CRAYON_TRY(auto file, open_domains(o.domains, made.base().hash));
+    used.domains = match::domain_hash(file.space);
+    what.domains = std::make_shared<const match::domain_space>(std::move(file.space));
+  }
+  return made.also_measure(what);
+}
+
 }  // namespace
 
 result<void> run(const ask_options& o, json& report) {
   CRAYON_TRY(const serve::router_file router, serve::read_router(o.router));
-  const auto on_distance = [](const auto& one) {
-    return one.on == router::signal_kind::scope_distance;
-  };
-  const auto& thresholds = router.policy.thresholds;
-  const auto& promised = router.policy.promised;
-  if (o.pool.empty() && (std::any_of(thresholds.begin(), thresholds.end(), on_distance) ||
-                         (promised && on_distance(*promised)))) {
+  const auto& policy = router.policy;
+  if (o.pool.empty() && policy.looks_at(router::signal_kind::scope_distance)) {
     return error{errc::bad_value, o.router + ": its threshold on scope_distance needs --pool and " +
                                       "--samples, without which no distance is measured"};
   }
+  if (o.domains.empty() && policy.looks_at(router::signal_kind::domain_mismatch)) {
+    return error{errc::bad_value, o.router + ": domain_mismatch needs --domains, --pool and " +
+                                      "--samples, without which it is not measured"};
+  }
+  if ((policy.budget != nullptr) != !o.budget_count.empty()) {
+    return error{errc::bad_value,
+                 policy.budget ? o.router + ": its budget is over many questions: --budget-count " +
+                                     "FILE keeps the count"
+                               : "--budget-count: " + o.router + " has no budget"};
+  }
   CRAYON_TRY(device made, open_device(o.model, o.adapters, o.context));
   router::binding used = engine::binding_of(made.base());
+  CRAYON_CHECK(measure_question(made, policy, o, used));
   if (!o.pool.empty()) {
     CRAYON_TRY(used.blend, customize(made, o));
   }
   if (made.blended() != nullptr) used.adapter = engine::adapter_hash(*made.blended());
   used.server = o.server_model;
   CRAYON_CHECK(router::check_binding(router.bound_to, used, o.router));
+  if (!policy.budget) return ask(std::move(made), policy, o, report);
 
-  auto first = client_of(o, o.server, "CRAYON_API_KEY");
-  if (o.hedge.empty()) return ask(std::move(made), router.policy, std::move(first), o, report);
-  return ask(std::move(made), router.policy,
-             serve::hedged(std::move(first), client_of(o, o.hedge, "CRAYON_HEDGE_API_KEY"),
-                           {.after = std::chrono::milliseconds(o.hedge_after_ms)}),
-             o, report);
+  CRAYON_TRY(const auto count, budget_count::open(o.budget_count, *policy.budget));
+  router::rules limited = policy;
+  limited.budget = count.budget();
+  const auto answered = ask(std::move(made), limited, o, report);
+  CRAYON_CHECK(count.save());
+  report["budget"] = {{"queries", count.budget()->queries()}, {"calls", count.budget()->calls()}};
+  return answered;
 }
 
 }  // namespace crayon::cli

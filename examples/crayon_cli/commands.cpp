@@ -398,10 +398,9 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
   auto* alpha =
       c.add_option("--alpha", how.alpha, "Scale is alpha / rank (default: twice the rank)")
           ->check(finite_number(false));
-  auto* tau =
-      c.add_option("--tau", how.tau, "Temperature of the similarities")
-          ->check(finite_number(true))
-          ->capture_default_str();
+  auto* tau = c.add_option("--tau", how.tau, "Temperature of the similarities")
+                  ->check(finite_number(true))
+                  ->capture_default_str();
   auto* init = add_choice(
       c, "--init", how.init,
       {{"auto", train::pool_init::automatic},
@@ -558,7 +557,16 @@ void add_ask(CLI::App& parent, selection& chosen) {
           ->type_name("FILE")
           ->needs(pool);
   pool->needs(samples);
+  c.add_option("--domains", o->domains,
+               "A space of crayon route domains: then the mismatch of the question's domain with "
+               "the samples' is measured, and the question's perplexity")
+      ->type_name("FILE")
+      ->needs(pool);
   c.add_option("--router", o->router, "Thresholds as JSON")->type_name("FILE")->required();
+  c.add_option("--budget-count", o->budget_count,
+               "Where a router with a budget keeps its count of questions and calls; those that "
+               "share one are answered one after the other")
+      ->type_name("FILE");
   c.add_option("--server", o->server, "OpenAI-compatible endpoint: http://host:port/v1")
       ->type_name("URL")
       ->check(http_url())
@@ -678,8 +686,27 @@ void add_route_fit(CLI::App& route, selection& chosen) {
   o->columns.usual_share = 1;
   CLI::App& c =
       *add_command(route, chosen, "fit",
-                   "A threshold on a signal, with or without a promise, as a router file", o, run);
+                   "A threshold on a signal, or on a line that is fitted through several, with or "
+                   "without a promise, as a router file",
+                   o, run);
   add_route_columns(c, o->columns);
+  auto policy = std::make_shared<std::string>("threshold");
+  c.add_option("--policy", *policy,
+               "threshold: on one score; linear: on the probability that the device is wrong, by "
+               "logistic regression on --signals")
+      ->check(CLI::IsMember({"threshold", "linear"}))
+      ->capture_default_str();
+  c.add_option("--signals", o->signals, "Of linear: columns with the names of signals")
+      ->type_name("A,B,...")
+      ->delimiter(',')
+      ->excludes("--score");
+  c.callback([&chosen, o, policy] {
+    if (*policy == "linear" && o->signals.empty()) throw CLI::RequiredError("--signals");
+    if (*policy != "linear" && !o->signals.empty()) {
+      throw CLI::ValidationError("--signals: they are for --policy linear");
+    }
+    chosen.run = [o](json& report) { return run(*o, report); };
+  });
   c.add_option(
        "--promise", o->promise,
        "none: right most often, or a call rate; mean: the risk is at most alpha in the mean "
@@ -708,6 +735,15 @@ void add_route_fit(CLI::App& route, selection& chosen) {
              "The scores were seen before the first token, not after the answer");
   c.add_flag("--all-to-server", o->all_to_server,
              "Where nothing can be promised: a router that sends everything, not an error");
+  auto* budget =
+      c.add_option("--budget", o->budget,
+                   "Of none: send at most this share of the questions, whatever they are like")
+          ->check(CLI::Range(0.0, 1.0) & finite_number(false));
+  c.add_option("--burst", o->burst, "Calls that may go ahead of the budget")
+      ->check(count())
+      ->needs(budget);
+  c.add_option("--domains", o->domains, "The space that domain_mismatch was measured in")
+      ->type_name("FILE");
   add_model_options(c, o->model, true);
   add_adapter_option(c, o->adapters);
   c.add_option("--pool", o->pool, "Holds for any adapter that is blended from this pool")
@@ -717,14 +753,35 @@ void add_route_fit(CLI::App& route, selection& chosen) {
   c.add_option("--out,-o", o->out, "Router file to write")->type_name("FILE")->required();
   c.footer(
       "The threshold is fitted on all rows, or on those that a split gives; the others show what\n"
-      "it does. The file is bound to the model and adapter: crayon ask refuses it with others.\n"
+      "it does. With --policy linear the line is fitted on the rows that a split gives (half of\n"
+      "them by default) and the threshold on the others. The file is bound to the model and "
+      "adapter: crayon ask refuses it with others.\n"
       "A promise holds for queries that come as the rows came.");
+}
+
+void add_route_domains(CLI::App& route, selection& chosen) {
+  auto o = std::make_shared<route_domains_options>();
+  CLI::App& c = *add_command(route, chosen, "domains",
+                             "A space that tells the domains of questions apart, for the signal "
+                             "domain_mismatch of crayon ask",
+                             o, run);
+  add_model_options(c, o->model, true);
+  c.add_option("--data", o->texts,
+               "JSON lines, or a folder of them: prompt, and task as \"domain/task\"")
+      ->type_name("FILE")
+      ->required();
+  c.add_option("--sharpness", o->sharpness,
+               "Of the tasks' Gaussians: 1 is what these texts say, which is too sure of others")
+      ->check(CLI::Range(1e-6, 1e6) & finite_number(true))
+      ->capture_default_str();
+  c.add_option("--out,-o", o->out, "File to write")->type_name("FILE")->required();
 }
 
 void add_route(CLI::App& parent, selection& chosen) {
   CLI::App* route = parent.add_subcommand("route", "Fit and judge routers on recorded outcomes");
   route->require_subcommand(1);
   add_route_fit(*route, chosen);
+  add_route_domains(*route, chosen);
   auto o = std::make_shared<route_eval_options>();
   CLI::App& c = *add_command(*route, chosen, "eval",
                              "What scores are worth as routers: quality against calls, errors "

@@ -143,12 +143,21 @@ struct customize_options {
   bool bytes = false;  ///< scores of 8 bits
 };
 
+struct route_domains_options {
+  model_options model;
+  std::string texts;  ///< JSON lines whose tasks are "domain/task"
+  float sharpness = 0.125F;
+  std::string out;
+};
+
 struct ask_options {
   model_options model;
   std::vector<std::string> adapters;
   std::string pool;
   std::string samples;
+  std::string domains;  ///< a space of domains; empty: none
   std::string router;
+  std::string budget_count;  ///< of a router with a budget
   std::string server;
   std::string server_model;
   std::string prompt;
@@ -204,7 +213,8 @@ struct route_columns {
 
 struct route_fit_options {
   route_columns columns;
-  std::string promise;  ///< none, mean, probability
+  std::vector<std::string> signals;  ///< of a line through them; empty: a threshold on one score
+  std::string promise;               ///< none, mean, probability
   double alpha = 0.1;
   double delta = 0.1;
   bool of_kept = false;        ///< risk among the queries that are kept
@@ -212,6 +222,9 @@ struct route_fit_options {
   bool all_to_server = false;  ///< where nothing can be promised; else an error
   std::vector<float> grid;     ///< low, high; empty: the range of the signal
   double call_rate = -1;       ///< of no promise; below 0: the threshold that is right most often
+  double budget = -1;          ///< share of the queries that may be sent; below 0: no limit
+  std::size_t burst = 0;
+  std::string domains;  ///< the space that domain_mismatch was measured in
   model_options model;
   std::vector<std::string> adapters;
   std::string pool;          ///< for adapters of any user, blended from it
@@ -243,5 +256,6 @@ result<void> run(const ask_options& o, json& report);
 result<void> run(const serve_options& o, json& report);
 result<void> run(const route_eval_options& o, json& report);
 result<void> run(const route_fit_options& o, json& report);
+result<void> run(const route_domains_options& o, json& report);
 
 }  // namespace crayon::cli

@@ -16,7 +16,7 @@ using crayon::router::check_stated;
 }  // namespace
 
 TEST_CASE("thresholds are refused wherever one field is another", "[router]") {
-  const binding bound{"aa", "F32", "bb", "concat of cc", "none", "large"};
+  const binding bound{"aa", "F32", "bb", "concat of cc", "none", "large", "dd"};
   CHECK(check_binding(bound, bound, "r.json"));
   for (const auto& [field, member] : binding_fields) {
     binding used = bound;

@@ -3,11 +3,15 @@
 #include <crayon/router/fixed_sequence.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include <crayon/core/rng.hpp>
 #include <crayon/router/conformal_risk_control.hpp>
+#include <crayon/router/fit_learned.hpp>
 
 #include "../catch.hpp"
 
@@ -117,4 +121,64 @@ TEST_CASE("the selective risk is above alpha in at most delta of the draws", "[r
   INFO(above << " of " << feasible);
   CHECK(feasible > coverage_draws / 2);
   CHECK(above <= 60);
+}
+
+// The line comes from other queries than the threshold, so that it is any fixed score to the
+// calibrator. The risk of a draw is the mean over 2000 queries of P(wrong), where they are kept.
+TEST_CASE("a promise on a learned line covers, draw by draw another line", "[router]") {
+  struct query {
+    std::array<float, 2> seen;
+    double p_wrong;
+  };
+  crayon::rng random(21);
+  const auto draw_query = [&] {
+    query q{{random.uniform(), random.normal()}, 0};
+    q.p_wrong = 1 / (1 + std::exp(3 * double{q.seen[0]} - double{q.seen[1]}));
+    return q;
+  };
+  std::vector<query> world;
+  for (int i = 0; i < 2000; ++i) world.push_back(draw_query());
+  tally conformal, confident;
+  for (std::size_t draw = 0; draw < coverage_draws; ++draw) {
+    const auto rows = [&](std::size_t n, std::vector<float>& values, auto& wrong) {
+      for (std::size_t i = 0; i < n; ++i) {
+        const query q = draw_query();
+        values.insert(values.end(), q.seen.begin(), q.seen.end());
+        wrong.push_back(double{random.uniform()} < q.p_wrong);
+      }
+    };
+    std::vector<float> fit, held, losses, risks;
+    std::vector<std::uint8_t> wrong;
+    rows(60, fit, wrong);
+    rows(100, held, losses);
+    const crayon::matrix_view<const float> known(fit.data(), 60, 2);
+    const auto line = fit_linear(known, wrong, {signal_kind::margin, signal_kind::entropy});
+    REQUIRE(line);
+    for (std::size_t i = 0; i < 100; ++i) {
+      risks.push_back(line->risk(std::span(held).subspan(2 * i, 2)));
+    }
+    const auto risk_of = [&](const calibrated_threshold& at) {
+      const bounded_line policy{at, *line, seen_at::after_answer};
+      double sum = 0;
+      for (const auto& q : world) {
+        crayon::signals s{};
+        s.margin = q.seen[0], s.entropy = q.seen[1], s.tokens = 3;
+        if (policy.decide(s) == crayon::route::device) sum += q.p_wrong;
+      }
+      return sum / static_cast<double>(world.size());
+    };
+    const auto mean = conformal_risk_control(coverage_alpha).fit(risks, losses);
+    const auto sure =
+        fixed_sequence(even_grid(0, 1, 401), {coverage_alpha, coverage_delta}, all_to_server{})
+            .fit(risks, losses);
+    REQUIRE(mean);
+    REQUIRE(sure);
+    conformal.add(risk_of(*mean));
+    confident.add(risk_of(*sure));
+  }
+  CAPTURE(conformal.mean(), conformal.above, confident.mean(), confident.above);
+  CHECK(conformal.mean() <= coverage_alpha + 3 * conformal.standard_error());
+  CHECK(conformal.mean() > 0.06);  // and not by keeping nothing
+  CHECK(confident.above <= 60);
+  CHECK(confident.mean() > 0.02);
 }

@@ -6,7 +6,9 @@
 
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../catch.hpp"
@@ -28,7 +30,7 @@ struct scratch {
   ~scratch() { std::remove(path.c_str()); }
 };
 
-const binding bound_router{"00ff", "F32", "any", "concat of 0123", "none", "large"};
+const binding bound_router{"00ff", "F32", "any", "concat of 0123", "none", "large", "0abc"};
 
 router_file promised_router() {
   router_file file;
@@ -105,12 +107,57 @@ TEST_CASE("a promise comes back as it was written, and replaces the file as a wh
   CHECK(count == 1);
 }
 
+TEST_CASE("a line, its promise and a budget come back as they were written", "[serve]") {
+  const scratch file;
+  router_file written;
+  written.bound_to = bound_router;
+  const crayon::router::linear line{
+      {signal_kind::margin, signal_kind::domain_mismatch}, {-1.0 / 3, 2e-7}, 1.0 / 7, 0.1F};
+  written.policy.line = line;
+  written.policy.budget = std::make_shared<crayon::router::call_budget>(1.0 / 3, 7);
+  REQUIRE(write_router(file.path, written));
+  auto read = read_router(file.path);
+  REQUIRE(read);
+  REQUIRE(read->policy.line);
+  const auto same = [](const crayon::router::linear& a, const crayon::router::linear& b) {
+    return a.on == b.on && a.weight == b.weight && a.bias == b.bias;
+  };
+  CHECK(same(*read->policy.line, line));
+  CHECK(read->policy.line->threshold == line.threshold);
+  REQUIRE(read->policy.budget);
+  CHECK(read->policy.budget->share() == 1.0 / 3);
+  CHECK(read->policy.budget->burst() == 7);
+  CHECK(read->bound_to == bound_router);
+  CHECK(read->policy.looks_at(signal_kind::domain_mismatch));
+  CHECK_FALSE(read->policy.looks_at(signal_kind::entropy));
+
+  written.policy.line.reset();
+  written.policy.budget.reset();
+  for (const float risk : {0.1F, crayon::router::calibrated_threshold::keeps_none}) {
+    written.policy.promised_line = crayon::router::bounded_line{
+        {risk, {promise_kind::mean, risk_share::of_all, 0.1, 0, 500}, 0.07, 0.25},
+        line,
+        seen_at::after_prefill};
+    REQUIRE(write_router(file.path, written));
+    read = read_router(file.path);
+    REQUIRE(read);
+    CHECK_FALSE(read->policy.promised);
+    CHECK_FALSE(read->policy.line);
+    REQUIRE(read->policy.promised_line);
+    CHECK(same(read->policy.promised_line->line, line));
+    CHECK(read->policy.promised_line->at.risk == risk);
+    CHECK(read->policy.promised_line->at.made == written.policy.promised_line->at.made);
+    CHECK(read->policy.promised_line->when == seen_at::after_prefill);
+    CHECK(read->policy.looks_at(signal_kind::margin));
+  }
+}
+
 TEST_CASE("files that are no routers are refused by name", "[serve]") {
   const scratch file;
   const std::vector<std::pair<std::string, std::string>> table{
       {"", "malformed JSON"},
       {"[]", "not a JSON object"},
-      {R"({"format":"crayon-router-1"})", "\"crayon-router-1\", expected \"crayon-router-2\""},
+      {R"({"format":"crayon-router-1"})", "\"crayon-router-1\", expected \"crayon-router-3\""},
       {router_text("any_of", "some_of"), "\"some_of\""},
       {router_text(R"("thresholds":[],)", ""), "thresholds is not a list"},
       {router_text("[]", "[3]"), "is 3"},
@@ -136,6 +183,35 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
       {router_text(R"("template":"t")", R"("template":"")"), "bound_to.template is missing"},
       {router_text(R"("blend":"b")", R"("blend":7)"), "bound_to.blend is missing"},
       {router_text(R"("model":"m")", R"("model":"any")"), "bound_to.model is \"any\""},
+      {router_text(R"("signal":"margin")", R"("line":[])"), "promise.line.signals is missing"},
+      {router_text(R"("signal":"margin")", R"("line":{"signals":["mood"],"weights":[1],"bias":0})"),
+       "promise.line.signals has \"mood\""},
+      {router_text(R"("signal":"margin","seen":"after_answer")",
+                   R"("line":{"signals":["perplexity"],"weights":[1],"bias":0},)"
+                   R"("seen":"after_prefill")"),
+       "where the line is not known"},
+      {router_text(R"("thresholds")",
+                   R"("line":{"signals":["margin"],"weights":[1,2]},"thresholds")"),
+       "line.signals and weights are not two lists"},
+      {router_text(R"("thresholds")", R"("line":{"signals":["margin","margin"],"weights":[1,2]},)"
+                                      R"("thresholds")"),
+       "line.signals has \"margin\", expected names of signals, each once"},
+      {router_text(R"("thresholds")",
+                   R"("line":{"signals":["margin"],"weights":["1"]},"thresholds")"),
+       "line.weights has \"1\""},
+      {router_text(R"("thresholds")",
+                   R"("line":{"signals":["margin"],"weights":[1]},"thresholds")"),
+       "line.bias is null"},
+      {router_text(R"("thresholds")",
+                   R"("line":{"signals":["margin"],"weights":[1],"bias":0},"thresholds")"),
+       "line.threshold is null"},
+      {router_text(R"("thresholds")", R"("budget":{"share":0.5,"burst":0},"thresholds")"),
+       "budget: it would keep what the promise sends"},
+      {router_text(R"("thresholds")", R"("budget":{"share":2,"burst":0},"thresholds")"),
+       "budget.share is 2"},
+      {router_text(R"("thresholds")", R"("budget":{"share":1,"burst":0.5},"thresholds")"),
+       "budget.burst is not a count"},
+      {router_text("crayon-router-2", "crayon-router-3"), "bound_to.domains is missing or empty"},
   };
   for (const auto& [text, part] : table) {
     REQUIRE(crayon::io::write_text(file.path, text));
@@ -148,7 +224,8 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
     CHECK(read.error().text.find(part) != std::string::npos);
   }
   REQUIRE(crayon::io::write_text(file.path, router_text("margin", "entropy")));
-  CHECK(read_router(file.path));
+  CHECK(read_router(file.path));  // of format 2, which knew no domains
+  CHECK(read_router(file.path)->bound_to.domains == binding::none);
   CHECK(read_router(file.path + ".none").error().code == errc::not_found);
 }
 
@@ -175,6 +252,24 @@ TEST_CASE("what no router may be is not written", "[serve]") {
         }),
         "other thresholds beside it");
   holds(refused([](auto& r) { r.policy.promised->at.made = {}; }), "its promise is none");
+  holds(refused([](auto& r) {
+          r.policy.line = crayon::router::linear{{signal_kind::margin}, {1}};
+        }),
+        "other thresholds beside it");
+  holds(refused([](auto& r) {
+          r.policy.promised_line = crayon::router::bounded_line{
+              r.policy.promised->at, {{signal_kind::margin}, {1}}, seen_at::after_answer};
+        }),
+        "one at a time");
+  holds(refused(
+            [](auto& r) { r.policy.budget = std::make_shared<crayon::router::call_budget>(0.5); }),
+        "budget");
+  holds(refused([](auto& r) {
+          r.policy.promised.reset();
+          r.policy.line = crayon::router::linear{{signal_kind::margin},
+                                                 {std::numeric_limits<double>::infinity()}};
+        }),
+        "its line is not of finite numbers");
   for (const auto& [field, member] : crayon::router::binding_fields) {
     const auto at = member;
     holds(refused([at](auto& r) { (r.bound_to.*at).clear(); }), std::string(field).c_str());

@@ -37,7 +37,8 @@ template <class Config>
           none,
           none,
           none,
-          {}};
+          {},
+          none};
 }
 
 /// With an adapter that came as it is.

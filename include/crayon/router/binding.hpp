@@ -23,18 +23,20 @@ struct binding {
   std::string blend;            ///< its policy and pool, or "none": an adapter that came as it is
   std::string prompt_template;  ///< hash of the text around a prompt, or "none"
   std::string server;           ///< name of the server's model
+  std::string domains = std::string(none);  ///< `match::domain_hash` of the space, or "none"
 
   friend bool operator==(const binding&, const binding&) = default;
 };
 
 /// The fields by name, as files and errors have them.
-inline constexpr std::array<std::pair<std::string_view, std::string binding::*>, 6> binding_fields{
+inline constexpr std::array<std::pair<std::string_view, std::string binding::*>, 7> binding_fields{
     {{"model", &binding::model},
      {"quantisation", &binding::quantisation},
      {"adapter", &binding::adapter},
      {"blend", &binding::blend},
      {"template", &binding::prompt_template},
-     {"server", &binding::server}}};
+     {"server", &binding::server},
+     {"domains", &binding::domains}}};
 
 /// Errors: a field that is empty; `any_of_them` where a promise depends on what it is (all but the
 /// adapter, of which there may be one per user, and the server). `where` stands in errors.

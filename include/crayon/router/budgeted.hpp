@@ -20,7 +20,13 @@ class call_budget {
  public:
   /// share: of the queries, 0 to 1; a NaN is 0.
   explicit call_budget(double share, std::size_t burst = 0) noexcept
-      : share_(share > 0 ? share : 0), burst_(static_cast<double>(burst)) {}
+      : call_budget(share, burst, 0, 0) {}
+  /// Goes on from what was counted before.
+  call_budget(double share, std::size_t burst, std::size_t queries, std::size_t calls) noexcept
+      : share_(share > 0 ? share : 0),
+        burst_(static_cast<double>(burst)),
+        queries_(queries),
+        calls_(calls) {}
 
   void count_query() noexcept { queries_.fetch_add(1); }
 
@@ -37,11 +43,24 @@ class call_budget {
   [[nodiscard]] std::size_t queries() const noexcept { return queries_.load(); }
   [[nodiscard]] std::size_t calls() const noexcept { return calls_.load(); }
   [[nodiscard]] double share() const noexcept { return share_; }
+  [[nodiscard]] std::size_t burst() const noexcept { return static_cast<std::size_t>(burst_); }
 
  private:
   double share_, burst_;
-  std::atomic<std::size_t> queries_{0}, calls_{0};
+  std::atomic<std::size_t> queries_, calls_;
 };
+
+/// Of what was wanted for reasons `why`, with a budget around it, and `said`: kept against them is
+/// by "budget", with the share that was sent so far and the share that may be. Nothing is promised:
+/// a budget keeps what a promise would send.
+[[nodiscard]] inline decision explain_budget(const call_budget& budget, decision why, route said) {
+  why.made = {};
+  if (why.to == said) return why;
+  const auto queries = static_cast<double>(budget.queries());
+  const auto calls = static_cast<double>(budget.calls());
+  return {said, "budget", static_cast<float>(queries > 0 ? calls / queries : 0),
+          static_cast<float>(budget.share())};
+}
 
 /// What `Policy` sends, as far as the budget goes: `budgeted(confidence{...}, 0.2)`. A query is
 /// counted when it is asked about for the first time, so this goes around other policies and not
@@ -62,20 +81,13 @@ class budgeted {
     return server ? route::server : route::device;
   }
 
-  /// What the policy would have sent and was kept is by "budget": the share that was sent so far
-  /// and the share that may be, if the policy explains itself. Nothing is promised: a budget keeps
-  /// what a promise would send.
+  /// What the policy would have sent and was kept is by "budget", if the policy explains itself.
   [[nodiscard]] decision explain(const signals& seen, route said) const {
     decision why = router::explain(policy_, seen, route::server);
     if (said == route::device && why.by.empty()) {
       why = router::explain(policy_, seen, route::device);
     }
-    why.made = {};
-    if (why.to == said) return why;
-    const auto queries = static_cast<double>(budget_->queries());
-    const auto calls = static_cast<double>(budget_->calls());
-    return {said, "budget", static_cast<float>(queries > 0 ? calls / queries : 0),
-            static_cast<float>(budget_->share())};
+    return explain_budget(*budget_, why, said);
   }
 
   [[nodiscard]] const call_budget& budget() const noexcept { return *budget_; }

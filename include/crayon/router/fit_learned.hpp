@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <crayon/core/view.hpp>
 #include <crayon/router/learned.hpp>
 
 namespace crayon::router {
@@ -28,20 +29,31 @@ struct standard_signals {
   std::vector<double> mean, scale, rows;
 };
 
-[[nodiscard]] inline result<standard_signals> standardise_signals(
-    std::span<const recorded_query> known, std::span<const signal_kind> on) {
-  if (known.empty() || on.empty()) {
-    return error{errc::bad_value, "learned router: " + std::to_string(known.size()) +
-                                      " queries of " + std::to_string(on.size()) + " signals"};
+[[nodiscard]] inline std::vector<float> values_of(std::span<const recorded_query> known,
+                                                  std::span<const signal_kind> on) {
+  std::vector<float> values;
+  for (const auto& q : known) {
+    for (const signal_kind which : on) values.push_back(value_of(q.seen, which));
   }
+  return values;
+}
+
+/// `known` (queries, signals).
+[[nodiscard]] inline result<standard_signals> standardise_signals(matrix_view<const float> known,
+                                                                  std::span<const signal_kind> on) {
+  if (known.rows == 0 || on.empty()) {
+    return error{errc::bad_value, "learned router: " + std::to_string(known.rows) + " queries of " +
+                                      std::to_string(on.size()) + " signals"};
+  }
+  CRAYON_ASSERT(known.cols == on.size());
   const std::size_t width = on.size();
-  const auto count = static_cast<double>(known.size());
+  const auto count = static_cast<double>(known.rows);
   standard_signals made{std::vector<double>(width), std::vector<double>(width),
-                        std::vector<double>(known.size() * width)};
+                        std::vector<double>(known.rows * width)};
   for (std::size_t j = 0; j < width; ++j) {
     double squares = 0;
-    for (std::size_t i = 0; i < known.size(); ++i) {
-      const float value = value_of(known[i].seen, on[j]);
+    for (std::size_t i = 0; i < known.rows; ++i) {
+      const float value = known.row(i)[j];
       if (!std::isfinite(value)) {
         return error{errc::bad_value, "learned router: " + std::string(name(on[j])) + " of query " +
                                           std::to_string(i) + " is not a finite number"};
@@ -49,14 +61,14 @@ struct standard_signals {
       made.rows[i * width + j] = double{value};
       made.mean[j] += double{value} / count;
     }
-    for (std::size_t i = 0; i < known.size(); ++i) {
+    for (std::size_t i = 0; i < known.rows; ++i) {
       double& x = made.rows[i * width + j];
       x -= made.mean[j];
       squares += x * x;
     }
     const double rounding = 1e-24 * made.mean[j] * made.mean[j] * count;
     made.scale[j] = squares > rounding ? 1 / std::sqrt(squares / count) : 0;
-    for (std::size_t i = 0; i < known.size(); ++i) made.rows[i * width + j] *= made.scale[j];
+    for (std::size_t i = 0; i < known.rows; ++i) made.rows[i * width + j] *= made.scale[j];
   }
   return made;
 }
@@ -84,15 +96,18 @@ inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexc
 /// Logistic regression: minimises sum_i cross-entropy(wrong_i) + penalty |w|^2 / 2 by Newton's
 /// method, w for standardised signals and without the bias (scikit-learn's LogisticRegression after
 /// StandardScaler, C = 1 / penalty). Errors: no queries or signals, a signal that is not finite, a
-/// penalty that is not above 0, outcomes that are all the same.
-[[nodiscard]] inline result<linear> fit_linear(std::span<const recorded_query> known,
+/// penalty that is not above 0, outcomes that are all the same. `known` (queries, signals) has the
+/// signals' values, `wrong` (queries) a 1 where the device was wrong.
+[[nodiscard]] inline result<linear> fit_linear(matrix_view<const float> known,
+                                               std::span<const std::uint8_t> wrong,
                                                std::vector<signal_kind> on, double penalty = 1) {
+  CRAYON_ASSERT(wrong.size() == known.rows);
   CRAYON_TRY(const auto x, detail::standardise_signals(known, on));
   std::size_t errors = 0;
-  for (const auto& q : known) errors += q.wrong;
-  if (!(penalty > 0) || errors == 0 || errors == known.size()) {
+  for (const std::uint8_t w : wrong) errors += w != 0;
+  if (!(penalty > 0) || errors == 0 || errors == known.rows) {
     return error{errc::bad_value, "learned router: " + std::to_string(errors) + " of " +
-                                      std::to_string(known.size()) +
+                                      std::to_string(known.rows) +
                                       " answers are wrong, and the penalty is " +
                                       std::to_string(penalty) + "; needs both kinds, and above 0"};
   }
@@ -102,11 +117,11 @@ inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexc
   const auto loss = [&](const std::vector<double>& at) {
     double sum = 0;
     for (std::size_t j = 0; j < width; ++j) sum += penalty / 2 * at[j] * at[j];
-    for (std::size_t i = 0; i < known.size(); ++i) {
+    for (std::size_t i = 0; i < known.rows; ++i) {
       double score = at[width];
       for (std::size_t j = 0; j < width; ++j) score += at[j] * x.rows[i * width + j];
       sum += std::log1p(std::exp(-std::abs(score))) + std::max(score, 0.0) -
-             (known[i].wrong ? score : 0);
+             (wrong[i] != 0 ? score : 0);
     }
     return sum;
   };
@@ -116,12 +131,12 @@ inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexc
       g[a] = a < width ? penalty * w[a] : 0;
       for (std::size_t b = 0; b < n; ++b) h[a * n + b] = a == b ? (a < width ? penalty : 1e-12) : 0;
     }
-    for (std::size_t i = 0; i < known.size(); ++i) {
+    for (std::size_t i = 0; i < known.rows; ++i) {
       double score = w[width];
       for (std::size_t j = 0; j < width; ++j) score += w[j] * (row[j] = x.rows[i * width + j]);
       const double p = 1 / (1 + std::exp(-score));
       for (std::size_t a = 0; a < n; ++a) {
-        g[a] += (p - (known[i].wrong ? 1 : 0)) * row[a];
+        g[a] += (p - (wrong[i] != 0 ? 1 : 0)) * row[a];
         for (std::size_t b = 0; b <= a; ++b) h[a * n + b] += p * (1 - p) * row[a] * row[b];
       }
     }
@@ -144,12 +159,22 @@ inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexc
   }
   return made;
 }
+[[nodiscard]] inline result<linear> fit_linear(std::span<const recorded_query> known,
+                                               std::vector<signal_kind> on, double penalty = 1) {
+  const std::vector<float> values = detail::values_of(known, on);
+  std::vector<std::uint8_t> wrong;
+  for (const auto& q : known) wrong.push_back(q.wrong);
+  const matrix_view<const float> rows(values.data(), known.size(), on.size());
+  return fit_linear(rows, wrong, std::move(on), penalty);
+}
 
 /// Errors: no queries or signals, more than all signals, a signal that is not finite, neighbours
 /// that are not 1 to 64 or more than queries.
 [[nodiscard]] inline result<nearest_outcomes> remember_outcomes(
     std::span<const recorded_query> known, std::vector<signal_kind> on, std::size_t neighbours) {
-  CRAYON_TRY(const auto x, detail::standardise_signals(known, on));
+  const std::vector<float> values = detail::values_of(known, on);
+  CRAYON_TRY(const auto x,
+             detail::standardise_signals({values.data(), known.size(), on.size()}, on));
   if (on.size() > all_signals.size() || neighbours == 0 || neighbours > known.size() ||
       neighbours > nearest_outcomes::most_neighbours) {
     return error{errc::bad_value, "learned router: " + std::to_string(neighbours) +

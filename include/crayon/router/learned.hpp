@@ -36,7 +36,14 @@ struct linear {
   [[nodiscard]] float risk(const signals& seen) const noexcept {
     double score = bias;
     for (std::size_t j = 0; j < on.size(); ++j) score += weight[j] * double{value_of(seen, on[j])};
-    return static_cast<float>(1 / (1 + std::exp(-score)));
+    return probability(score);
+  }
+  /// Of the signals' values, in their order.
+  [[nodiscard]] float risk(std::span<const float> values) const noexcept {
+    CRAYON_ASSERT(values.size() == on.size());
+    double score = bias;
+    for (std::size_t j = 0; j < on.size(); ++j) score += weight[j] * double{values[j]};
+    return probability(score);
   }
   [[nodiscard]] route decide(const signals& seen) const noexcept {
     if (too_early(on, seen)) return route::device;
@@ -46,8 +53,35 @@ struct linear {
     if (too_early(on, seen)) return {};
     return {decide(seen), "linear", risk(seen), threshold};
   }
+
+ private:
+  [[nodiscard]] static float probability(double score) noexcept {
+    return static_cast<float>(1 / (1 + std::exp(-score)));
+  }
 };
 static_assert(explaining_policy<linear>);
+
+/// A threshold with a promise on the risk of a line, which was fitted to other queries than the
+/// threshold: as `bounded_risk` is on one signal. The line's own threshold is not looked at.
+struct bounded_line {
+  calibrated_threshold at;
+  linear line;
+  seen_at when = seen_at::after_answer;
+
+  /// Silent where it is not asked: after its one decision, and before there is an answer.
+  [[nodiscard]] bool speaks(const signals& seen) const noexcept {
+    if (when == seen_at::after_prefill) return seen.asked == 0;
+    return seen.tokens != 0 || seen.asked != 0;
+  }
+  [[nodiscard]] route decide(const signals& seen) const noexcept {
+    return !speaks(seen) || at.keeps(line.risk(seen)) ? route::device : route::server;
+  }
+  [[nodiscard]] decision explain(const signals& seen, route) const noexcept {
+    if (!speaks(seen)) return {};
+    return {decide(seen), "linear", line.risk(seen), at.risk, at.made, when};
+  }
+};
+static_assert(explaining_policy<bounded_line>);
 
 /// The share of wrong answers among the `neighbours` recorded queries whose signals, each divided
 /// by its deviation, are the nearest (Euclid; of equally near ones the first). Above `threshold`,

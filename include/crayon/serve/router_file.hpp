@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A router on disk: thresholds, what they promise, and what they were fitted to.
+// A router on disk: thresholds, a line, what they promise, and what they were fitted to.
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,17 +15,24 @@
 #include <crayon/io/json.hpp>
 #include <crayon/router/binding.hpp>
 #include <crayon/router/rules.hpp>
+#include <crayon/serve/router_members.hpp>
 
 namespace crayon::serve {
 
-/// {"format": "crayon-router-2", "policy": "any_of" or "all_of",
+/// {"format": "crayon-router-3", "policy": "any_of" or "all_of",
 ///  "thresholds": [{"signal": "margin", "threshold": 0.3}, ...],
+///  "line": null or {"signals": ["margin", ...], "weights": [-2.5, ...], "bias": 0.1,
+///    "threshold": 0.5},
 ///  "promise": null or {"kind": "mean" or "with_confidence", "share": "of_all" or "of_kept",
 ///    "alpha": 0.1, "delta": 0.05, "queries": 500, "observed": 0.07, "call_rate": 0.3,
 ///    "signal": "margin", "seen": "after_prefill" or "after_answer", "threshold": 0.4},
+///  "budget": null or {"share": 0.2, "burst": 0},
 ///  "bound_to": {"model": "...", "quantisation": "F32", "adapter": "...", "blend": "...",
-///    "template": "...", "server": "..."}}
-/// Thresholds are in the signals' own units; null in a promise: nothing is kept.
+///    "template": "...", "server": "...", "domains": "..."}}
+/// Thresholds are in the signals' own units, those of lines probabilities that the device is wrong;
+/// null in a promise: nothing is kept. A promise on a line has "line": {"signals", "weights",
+/// "bias"} in place of "signal". There is no budget beside a promise. Files of format 2 have no
+/// line, no budget and no domains.
 struct router_file {
   router::rules policy;
   router::binding bound_to;
@@ -34,113 +40,22 @@ struct router_file {
 
 namespace detail {
 
-inline constexpr std::string_view router_format = "crayon-router-2";
-
-/// What a member of a JSON object has to be, or an error that names it.
-class router_member {
- public:
-  router_member(const nlohmann::json& object, std::string_view where)
-      : object_(object), where_(where) {}
-
-  [[nodiscard]] std::string text(const char* key) const {
-    const auto value = object_.value(key, nlohmann::json());
-    return value.is_string() ? value.get<std::string>() : std::string();
-  }
-  [[nodiscard]] result<double> number(const char* key) const {
-    const auto value = object_.value(key, nlohmann::json());
-    if (value.is_number() && std::isfinite(value.get<float>())) return value.get<double>();
-    return wrong(key, value.dump(), "a number");
-  }
-  [[nodiscard]] result<double> level(const char* key) const {
-    CRAYON_TRY(const double value, number(key));
-    if (value > 0 && value < 1) return value;
-    return wrong(key, router::detail::short_number(value), "above 0 and below 1");
-  }
-  /// The enumerator that `named` knows the text as.
-  template <class Named>
-  [[nodiscard]] auto one_of(const char* key, Named named, std::string_view expected) const
-      -> result<typename decltype(named(std::string_view()))::value_type> {
-    const std::string value = text(key);
-    if (const auto found = named(value)) return *found;
-    return wrong(key, "\"" + value + "\"", expected);
-  }
-
- private:
-  [[nodiscard]] error wrong(const char* key, const std::string& is,
-                            std::string_view expected) const {
-    std::string text(where_);
-    text.append(key).append(" is ").append(is).append(", expected ").append(expected);
-    return {errc::bad_format, std::move(text)};
-  }
-
-  const nlohmann::json& object_;
-  std::string_view where_;
-};
-
-[[nodiscard]] inline result<router::bounded_risk> promise_from(const nlohmann::json& body) {
-  using router::promise_kind;
-  using router::risk_share;
-  if (!body.is_object()) return error{errc::bad_format, "promise is not an object"};
-  const router_member at(body, "promise.");
-  router::bounded_risk out;
-  router::promise& made = out.at.made;
-  const auto pick = [](auto first, auto second) {
-    return [=](std::string_view text) {
-      return text == name(first)    ? std::optional(first)
-             : text == name(second) ? std::optional(second)
-                                    : std::nullopt;
-    };
-  };
-  CRAYON_TRY(made.kind, at.one_of("kind", pick(promise_kind::mean, promise_kind::with_confidence),
-                                  "\"mean\" or \"with_confidence\""));
-  CRAYON_TRY(made.share, at.one_of("share", pick(risk_share::of_all, risk_share::of_kept),
-                                   "\"of_all\" or \"of_kept\""));
-  CRAYON_TRY(out.on, at.one_of("signal", router::signal_of, "the name of a signal"));
-  CRAYON_TRY(out.when,
-             at.one_of("seen", router::seen_at_of, "\"after_prefill\" or \"after_answer\""));
-  CRAYON_TRY(made.alpha, at.level("alpha"));
-  CRAYON_TRY(out.at.observed, at.number("observed"));
-  CRAYON_TRY(out.at.call_rate, at.number("call_rate"));
-  CRAYON_TRY(const double queries, at.number("queries"));
-  if (!(queries >= 0 && queries < 1e15 && queries == std::floor(queries))) {
-    return error{errc::bad_format, "promise.queries is not a count"};
-  }
-  made.queries = static_cast<std::size_t>(queries);
-  if (made.kind == promise_kind::with_confidence) {
-    CRAYON_TRY(made.delta, at.level("delta"));
-  } else if (made.share != risk_share::of_all) {
-    return error{errc::bad_format, "promise.share is \"of_kept\": not a mean promises that"};
-  }
-  const bool none = body.contains("threshold") && body["threshold"].is_null();
-  if (!none) {
-    CRAYON_TRY(const double threshold, at.number("threshold"));
-    out.at.risk = router::as_risk(static_cast<float>(threshold), out.on);
-  }
-  if (out.when == router::seen_at::after_prefill && needs_tokens(out.on)) {
-    return error{errc::bad_format, "promise.seen is \"after_prefill\", where " +
-                                       std::string(name(out.on)) + " is not known"};
-  }
-  for (const auto& [key, share] :
-       {std::pair("observed", out.at.observed), std::pair("call_rate", out.at.call_rate)}) {
-    if (share >= 0 && share <= 1) continue;
-    return error{errc::bad_format,
-                 "promise." + std::string(key) + " is " + std::to_string(share) + ", not a share"};
-  }
-  const bool too_few = made.kind == promise_kind::mean
-                           ? 1 / (queries + 1) > made.alpha
-                           : made.share == risk_share::of_all &&
-                                 std::pow(1 - made.alpha, queries) > made.delta;
-  if (!none && too_few) {
-    return error{errc::bad_format, "promise.queries is " + std::to_string(made.queries) +
-                                       ", from which nothing like it can be promised"};
-  }
-  return out;
-}
+inline constexpr std::string_view router_format = "crayon-router-3";
+inline constexpr std::string_view router_format_before = "crayon-router-2";
 
 /// What `decide` would do must be what was promised.
 [[nodiscard]] inline result<void> check_promise(const router::rules& policy) {
-  if (!policy.promised || policy.promised->at.made.share == router::risk_share::of_all) return {};
-  if (policy.thresholds.empty() && policy.combine == router::rules::combination::any_of) return {};
+  const auto* kept = policy.promise_kept();
+  if (kept == nullptr) return {};
+  if (policy.promised && policy.promised_line) {
+    return error{errc::bad_format, "promise is on a signal and on a line: one at a time"};
+  }
+  if (policy.budget) {
+    return error{errc::bad_format, "budget: it would keep what the promise sends"};
+  }
+  if (kept->made.share == router::risk_share::of_all) return {};
+  const bool alone = policy.thresholds.empty() && !policy.line;
+  if (alone && policy.combine == router::rules::combination::any_of) return {};
   return error{errc::bad_format,
                "promise.share is \"of_kept\", which other thresholds beside it would change"};
 }
@@ -150,7 +65,7 @@ class router_member {
   if (!body.is_object()) return wrong("not a JSON object");
   const router_member top(body, "");
   const std::string format = top.text("format");
-  if (format != router_format) {
+  if (format != router_format && format != router_format_before) {
     return wrong("format is \"" + format + "\", expected \"" + std::string(router_format) + "\"");
   }
   router_file file;
@@ -171,8 +86,16 @@ class router_member {
                router_member(one, std::string(name(*signal)) + ".").number("threshold"));
     file.policy.thresholds.push_back({*signal, static_cast<float>(value)});
   }
+  if (const auto line = body.value("line", nlohmann::json()); !line.is_null()) {
+    CRAYON_TRY(file.policy.line, line_from(line, "line."));
+    CRAYON_TRY(const double threshold, router_member(line, "line.").number("threshold"));
+    file.policy.line->threshold = static_cast<float>(threshold);
+  }
   if (const auto promise = body.value("promise", nlohmann::json()); !promise.is_null()) {
-    CRAYON_TRY(file.policy.promised, promise_from(promise));
+    CRAYON_CHECK(read_promise(promise, file.policy));
+  }
+  if (const auto budget = body.value("budget", nlohmann::json()); !budget.is_null()) {
+    CRAYON_TRY(file.policy.budget, budget_from(budget));
   }
   CRAYON_CHECK(check_promise(file.policy));
   const auto bound = body.value("bound_to", nlohmann::json());
@@ -180,6 +103,7 @@ class router_member {
   for (const auto& [field, member] : router::binding_fields) {
     file.bound_to.*member = router_member(bound, "").text(std::string(field).c_str());
   }
+  if (format == router_format_before) file.bound_to.domains = router::binding::none;
   return file;
 }
 
@@ -192,14 +116,14 @@ class router_member {
   if (body.is_discarded()) return error{errc::bad_format, path + ": malformed JSON"};
   auto file = detail::router_from(body);
   if (!file) return error{file.error().code, path + ": " + file.error().text};
-  CRAYON_CHECK(router::check_stated(file->bound_to, file->policy.promised.has_value(), path));
+  CRAYON_CHECK(router::check_stated(file->bound_to, file->policy.promise_kept() != nullptr, path));
   return file;
 }
 
 /// As a whole or not at all, under a temporary name first. Errors: a threshold that is no number, a
 /// field of `bound_to` that is empty.
 [[nodiscard]] inline result<void> write_router(const std::string& path, const router_file& file) {
-  CRAYON_CHECK(router::check_stated(file.bound_to, file.policy.promised.has_value(), path));
+  CRAYON_CHECK(router::check_stated(file.bound_to, file.policy.promise_kept() != nullptr, path));
   if (const auto kept = detail::check_promise(file.policy); !kept) {
     return error{kept.error().code, path + ": " + kept.error().text};
   }
@@ -214,23 +138,36 @@ class router_member {
     }
     body["thresholds"].push_back({{"signal", name(one.on)}, {"threshold", one.threshold}});
   }
-  if (const auto& promised = file.policy.promised) {
-    const auto& made = promised->at.made;
-    if (made.kind == router::promise_kind::none || promised->at.risk != promised->at.risk) {
+  if (const auto& line = file.policy.line) {
+    CRAYON_TRY(body["line"], detail::line_json(*line, path));
+    body["line"]["threshold"] = line->threshold;
+  }
+  if (const auto* at = file.policy.promise_kept()) {
+    const auto& promised = file.policy.promised;
+    const auto& line = file.policy.promised_line;
+    const auto& made = at->made;
+    if (made.kind == router::promise_kind::none || at->risk != at->risk) {
       return error{errc::bad_value, path + ": its promise is none"};
     }
     auto& out = body["promise"];
     out = {{"kind", name(made.kind)}, {"share", name(made.share)}, {"alpha", made.alpha}};
     if (made.kind == router::promise_kind::with_confidence) out["delta"] = made.delta;
     out["queries"] = made.queries;
-    out["observed"] = promised->at.observed;
-    out["call_rate"] = promised->at.call_rate;
-    out["signal"] = name(promised->on);
-    out["seen"] = name(promised->when);
-    out["threshold"] = nullptr;
-    if (std::isfinite(promised->at.risk)) {
-      out["threshold"] = router::as_risk(promised->at.risk, promised->on);
+    out["observed"] = at->observed;
+    out["call_rate"] = at->call_rate;
+    if (promised) {
+      out["signal"] = name(promised->on);
+    } else {
+      CRAYON_TRY(out["line"], detail::line_json(line->line, path));
     }
+    out["seen"] = name(promised ? promised->when : line->when);
+    out["threshold"] = nullptr;
+    if (std::isfinite(at->risk)) {
+      out["threshold"] = promised ? router::as_risk(at->risk, promised->on) : at->risk;
+    }
+  }
+  if (const auto& budget = file.policy.budget) {
+    body["budget"] = {{"share", budget->share()}, {"burst", budget->burst()}};
   }
   for (const auto& [field, member] : router::binding_fields) {
     body["bound_to"][std::string(field)] = file.bound_to.*member;
