@@ -260,7 +260,7 @@ TEST_CASE("ports in use and servers that are none") {
   const std::string url = "http://127.0.0.1:" + html.port() + "/v1";
   const std::string ask = "ask --model model.bin --server " + url + " --deadline 3000 ";
   check(w, {ask + "--router always.json --no-fallback hello", {url, "html"}});
-  check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-2"}});
+  check(w, {ask + "--router bad.json hello", {"bad.json", "crayon-router-9", "crayon-router-3"}});
   check(w, {ask + "--router loose.json hello", {"loose.json", "bound_to is missing"}});
   check(w,
         {ask + "--router empty.json hello", {"empty.json", "bound_to.server is missing or empty"}});
