@@ -23,6 +23,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
@@ -159,6 +160,8 @@ constexpr std::array<const char*, signal_count> signal_names{"max_probability",
 using signal_row = std::array<double, signal_count>;
 
 enum class kind : std::size_t { in, near, far };
+constexpr std::array<kind, 1> far_ones{kind::far}, near_ones{kind::near};
+constexpr std::array<kind, 2> all_others{kind::near, kind::far};
 
 struct measured_text {
   std::size_t user = 0, text = 0;
@@ -214,15 +217,16 @@ constexpr std::array places_of{router::signal_kind::scope_distance,
   return own[static_cast<std::size_t>(share * static_cast<double>(own.size() - 1))];
 }
 
-/// AUROC of each user's rows of that kind against those in scope.
+/// AUROC of each user's rows of those kinds against those in scope.
 [[nodiscard]] std::vector<double> aurocs(rows_span rows, const std::vector<double>& scores,
-                                         std::size_t users, kind out) {
+                                         std::size_t users, std::span<const kind> out) {
   std::vector<std::vector<double>> own(users);
   std::vector<std::vector<std::uint8_t>> flags(users);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].of != kind::in && rows[i].of != out) continue;
+    const bool outside = std::ranges::find(out, rows[i].of) != out.end();
+    if (rows[i].of != kind::in && !outside) continue;
     own[rows[i].user].push_back(scores[i]);
-    flags[rows[i].user].push_back(rows[i].of == out);
+    flags[rows[i].user].push_back(outside);
   }
   std::vector<double> areas;
   for (std::size_t u = 0; u < users; ++u) {
@@ -254,18 +258,23 @@ constexpr std::array places_of{router::signal_kind::scope_distance,
 
 struct areas {
   std::string name;
-  std::vector<double> far, near;
+  std::vector<double> far, near, all;
 };
 
 [[nodiscard]] areas measure_areas(const std::string& name, rows_span rows,
                                   const std::vector<double>& scores, std::size_t users) {
-  return {name, aurocs(rows, scores, users, kind::far), aurocs(rows, scores, users, kind::near)};
+  return {name, aurocs(rows, scores, users, far_ones), aurocs(rows, scores, users, near_ones),
+          aurocs(rows, scores, users, all_others)};
 }
 
-void print_line(const char* name, const std::vector<double>& far, const std::vector<double>& near) {
-  const auto f = bootstrap(far), n = bootstrap(near);
-  std::printf("%-22s far %6.3f [%.3f, %.3f]  near %6.3f [%.3f, %.3f]\n", name, mean(far), f.low,
-              f.high, mean(near), n.low, n.high);
+void print_line(const areas& a) {
+  std::printf("%-22s", a.name.c_str());
+  for (const auto& [what, of_users] :
+       {std::pair{"far", &a.far}, {"near", &a.near}, {"all", &a.all}}) {
+    const auto drawn = bootstrap(*of_users);
+    std::printf(" %s %6.3f [%.3f, %.3f] ", what, mean(*of_users), drawn.low, drawn.high);
+  }
+  std::puts("");
 }
 
 void report(rows_span val, rows_span test, std::size_t users) {
@@ -277,7 +286,7 @@ void report(rows_span val, rows_span test, std::size_t users) {
   std::vector<areas> all;
   for (std::size_t j = 0; j < signal_count; ++j) {
     all.push_back(measure_areas(signal_names[j], test, column(test, j), users));
-    print_line(signal_names[j], all.back().far, all.back().near);
+    print_line(all.back());
   }
   const router::linear line = fit(val);
   for (std::size_t j = 0; j < combined.size(); ++j) {
@@ -290,7 +299,7 @@ void report(rows_span val, rows_span test, std::size_t users) {
   };
   const auto of_val = scores(val), of_test = scores(test);
   const auto together = measure_areas("combined", test, of_test, users);
-  print_line("combined", together.far, together.near);
+  print_line(together);
   const auto less = [](std::vector<double> a, const std::vector<double>& b) {
     for (std::size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
     return a;
@@ -300,9 +309,11 @@ void report(rows_span val, rows_span test, std::size_t users) {
       return mean(a.*which) < mean(b.*which);
     });
   };
-  for (const auto& single : {best(&areas::far), best(&areas::near)}) {
-    print_line(("less " + single.name).c_str(), less(together.far, single.far),
-               less(together.near, single.near));
+  std::string last;
+  for (const auto& single : {best(&areas::far), best(&areas::near), best(&areas::all)}) {
+    if (std::exchange(last, single.name) == single.name) continue;
+    print_line({"less " + single.name, less(together.far, single.far),
+                less(together.near, single.near), less(together.all, single.all)});
   }
   for (const double share : {0.8, 0.9, 0.95}) {
     const double threshold = keeping(val, of_val, share);
