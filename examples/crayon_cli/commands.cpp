@@ -634,6 +634,16 @@ void add_serve(CLI::App& parent, selection& chosen) {
   c.add_option("--max-body", o->body_kb, "KB of a request")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
       ->capture_default_str();
+  c.add_option("--read-timeout", o->read_timeout,
+               "Seconds that a request may take to arrive, header and body; then HTTP 408. Half a "
+               "second is enough to lose its place to others, where all are taken")
+      ->check(CLI::Range(0.001, 86400.0) & finite_number(true))
+      ->capture_default_str();
+  c.add_option("--write-timeout", o->write_timeout,
+               "Seconds that an answer may wait for a client to read it, all waits together; then "
+               "it ends there")
+      ->check(CLI::Range(0.001, 86400.0) & finite_number(true))
+      ->capture_default_str();
   c.add_option("--timeout", o->timeout, "Seconds after which an answer ends as it is")
       ->check(CLI::Range(0.001, 86400.0) & finite_number(true))
       ->capture_default_str();

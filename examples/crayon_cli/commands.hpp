@@ -183,6 +183,8 @@ struct serve_options {
   std::size_t queue = 64;  ///< requests that wait for a session at most
   std::size_t most_tokens = 1024;
   std::size_t body_kb = 1024;
+  double read_timeout = 10;   ///< s, for a whole request to arrive
+  double write_timeout = 10;  ///< s, that an answer waits for its reader in all
   double timeout = 120;  ///< s, of an answer
   double grace = 5;      ///< s, for running answers when the server stops
 };

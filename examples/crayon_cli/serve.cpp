@@ -106,6 +106,8 @@ result<void> run(const serve_options& o, json& report) {
   server_options.queue = o.queue;
   server_options.limits.max_tokens = o.most_tokens;
   server_options.max_body_bytes = o.body_kb << 10;
+  server_options.connections.read = milliseconds(o.read_timeout);
+  server_options.connections.write = milliseconds(o.write_timeout);
   server_options.answer_timeout = milliseconds(o.timeout);
   server_options.grace = milliseconds(o.grace);
   serve::http_server<generator> server(server_options, std::move(generators));

@@ -20,6 +20,7 @@
 #include <crayon/core/result.hpp>
 #include <crayon/core/utf8.hpp>
 #include <crayon/serve/admission.hpp>
+#include <crayon/serve/deadline_server.hpp>
 #include <crayon/serve/generator.hpp>
 #include <crayon/serve/openai_answer.hpp>
 #include <crayon/serve/openai_request.hpp>
@@ -44,7 +45,8 @@ class http_server {
         models_{options_.model, options_.adapters, options_.blends},
         generators_(std::move(generators)),
         places_(generators_.size(), options_.queue),
-        blend_places_(options_.blenders, options_.queue) {
+        blend_places_(options_.blenders, options_.queue),
+        http_(options_.connections, threads_of(options_, generators_.size())) {
     configure();
   }
   http_server(const http_server&) = delete;
@@ -67,6 +69,7 @@ class http_server {
                    "cannot listen on " + options_.host + ":" + std::to_string(options_.port) +
                        ": the port is in use or the address is not of this machine"};
     }
+    http_.widen_backlog();
     listener_ = std::thread([this] {
       http_.listen_after_bind();
       ended_ = true;
@@ -80,8 +83,8 @@ class http_server {
     return static_cast<std::uint16_t>(port);
   }
 
-  /// No new requests; running answers get `grace` to finish and are then cut off at their next
-  /// piece. Returns when all threads are done.
+  /// No new requests; running answers get `grace` to finish and to reach their clients. What is
+  /// left is then cut off, an answer at its next piece. Returns when all threads are done.
   void stop() {
     if (!listener_.joinable()) return;
     const auto until = clock::now() + options_.grace;
@@ -92,7 +95,12 @@ class http_server {
     places_.close(left());
     blend_places_.close(left());
     cut_off_ = true;
+    http_.close_readers();
     http_.stop();
+    while (!ended_ && clock::now() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    http_.cut();
     listener_.join();
   }
 
@@ -110,7 +118,7 @@ class http_server {
   }
 
   void configure() {
-    prepare(http_, options_, generators_.size());
+    prepare(http_, options_);
     http_.set_logger([this](const request& in, const response& out) {
       metrics_.count_request(in.path, out.status);
     });
@@ -260,7 +268,7 @@ class http_server {
   std::atomic<bool> cut_off_{false};
   std::atomic<std::uint64_t> requests_{0};
   std::int64_t created_ = now();
-  httplib::Server http_;
+  deadline_server http_;
   std::atomic<bool> ended_{false};  // the listener has returned
   std::thread listener_;
 };

@@ -13,6 +13,7 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
+#include <crayon/serve/deadline_server.hpp>
 #include <crayon/serve/openai_answer.hpp>
 #include <crayon/serve/openai_request.hpp>
 
@@ -28,11 +29,16 @@ struct server_options {
   std::size_t max_body_bytes = std::size_t{1} << 20;
   std::size_t queue = 64;    ///< requests that wait for a generator at most; then HTTP 429
   std::size_t threads = 0;   ///< connections served at once; 0: generators, queue and 8 more
+  connection_limits connections = {};
   std::size_t blenders = 2;  ///< blends made at once for devices
   std::chrono::milliseconds queue_timeout{30'000};    ///< for a free generator; then HTTP 503
   std::chrono::milliseconds answer_timeout{120'000};  ///< an answer ends there, as by max_tokens
   std::chrono::milliseconds grace{5'000};  ///< how long stop() lets running answers go on
 };
+
+[[nodiscard]] inline std::size_t threads_of(const server_options& options, std::size_t generators) {
+  return options.threads != 0 ? options.threads : generators + options.queue + 8;
+}
 
 /// An answer of OpenAI's shape that says what is wrong.
 inline void refuse(httplib::Response& out, int status, std::string_view message,
@@ -44,10 +50,7 @@ inline void refuse(httplib::Response& out, int status, std::string_view message,
 }
 
 /// Limits, sockets, and answers to what no route takes.
-inline void prepare(httplib::Server& http, const server_options& options, std::size_t generators) {
-  const std::size_t threads =
-      options.threads != 0 ? options.threads : generators + options.queue + 8;
-  http.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
+inline void prepare(httplib::Server& http, const server_options& options) {
   http.set_payload_max_length(options.max_body_bytes);
   // The library (0.11) holds to that only where the length is announced.
   http.set_pre_routing_handler([](const httplib::Request& in, httplib::Response& out) {
@@ -57,7 +60,6 @@ inline void prepare(httplib::Server& http, const server_options& options, std::s
   });
   http.set_tcp_nodelay(true);
   http.set_keep_alive_max_count(1000);
-  http.set_keep_alive_timeout(1);  // s; an idle connection holds a thread, and stop(), this long
   // The library's default is SO_REUSEPORT, with which two servers share a port and do not know.
   http.set_socket_options([](auto socket) {
     const int yes = 1;
