@@ -29,10 +29,11 @@
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/engine/mahalanobis_distance.hpp>
+#include <crayon/engine/question_measures.hpp>
 #include <crayon/engine/scope_distance.hpp>
 #include <crayon/match/cosine_softmax.hpp>
-#include <crayon/match/discriminant.hpp>
 #include <crayon/match/embedding.hpp>
+#include <crayon/match/fit_domains.hpp>
 #include <crayon/match/index_space.hpp>
 #include <crayon/model/delta.hpp>
 #include <crayon/model/llama.hpp>
@@ -357,37 +358,19 @@ class study {
     seen_text s;
     s.ids = std::move(ids);
     const std::size_t dim = model_.config().dim, n = s.ids.size();
-    s.wide.assign(3 * dim, 0);
+    s.wide.resize(match::question_parts * dim);
     s.pooled.assign(pooling::size(dim), 0);
     pooling pool(n, s.pooled);
     session_.reset();
-    session_.for_each_hidden(s.ids, [&](std::size_t i, std::span<const float> h) {
-      pool.add(i, h);
-      if (i == 0) return;
-      for (std::size_t j = 0; j < dim; ++j) {
-        s.wide[j] += h[j] / static_cast<float>(n - 1);
-        s.wide[dim + j] = h[j];
-      }
-    });
+    session_.for_each_hidden(s.ids,
+                             [&](std::size_t i, std::span<const float> h) { pool.add(i, h); });
     pool.finish();
-    session_.reset();
-    session_.use_layers(1);
-    session_.for_each_hidden(s.ids, [&](std::size_t i, std::span<const float> h) {
-      if (i == 0) return;
-      for (std::size_t j = 0; j < dim; ++j) s.wide[2 * dim + j] += h[j] / static_cast<float>(n - 1);
-    });
-    session_.reset();
-    session_.use_layers(0);
+    match::embed_question(session_, s.ids, s.wide);
     return s;
   }
   void judge(seen_text& s) {
-    session_.reset();
-    session_.for_each_logits(s.ids, [&](std::size_t i, std::span<float> logits) {
-      if (i + 1 == s.ids.size()) return;
-      const auto at = router::measure<backend>(logits);
-      const float log_prob = logits[static_cast<std::size_t>(s.ids[i + 1])] - at.log_sum_exp;
-      s.surprise -= double{log_prob} / static_cast<double>(s.ids.size() - 1);
-    });
+    serial_executor threads;
+    s.surprise = double{engine::question_surprise(session_, s.ids, threads)};
   }
 
   /// A question in the pool's index space.
@@ -398,16 +381,8 @@ class study {
   }
   /// In the space of the 150 intents, where each is a Gaussian of unit covariance.
   [[nodiscard]] std::vector<float> whiten(const seen_text& s) const {
-    const std::size_t rows = intents_.projection.size() / s.wide.size();
-    std::vector<float> y(rows);
-    for (std::size_t i = 0; i < rows; ++i) {
-      double sum = 0;
-      for (std::size_t j = 0; j < s.wide.size(); ++j) {
-        sum += double{intents_.projection[i * s.wide.size() + j]} *
-               (double{s.wide[j]} - double{intents_.centre[j]});
-      }
-      y[i] = static_cast<float>(sum);
-    }
+    std::vector<float> y(intents_.dim());
+    intents_.whiten(s.wide, y);
     return y;
   }
 
@@ -424,8 +399,8 @@ class study {
       intent.push_back(q.intent);
     }
     const std::size_t n = texts.size(), width = wide.size() / n;
-    intents_ = take(match::fit_discriminant(matrix_view<const float>(wide.data(), n, width), intent,
-                                            data_.intents.size() - 1, 3));
+    intents_ = take(match::fit_domains(matrix_view<const float>(wide.data(), n, width), intent,
+                                       data_.domain_of, static_cast<float>(c_.sharpness)));
     background_ = take(
         router::fit_mahalanobis(matrix_view<const float>(placed.data(), n, placed.size() / n)));
     std::vector<float> whitened;
@@ -435,42 +410,7 @@ class study {
     }
     const std::size_t d = whitened.size() / n;
     everything_ = take(router::fit_mahalanobis(matrix_view<const float>(whitened.data(), n, d)));
-    means_.assign(data_.intents.size() * d, 0);
-    std::vector<std::size_t> count(data_.intents.size());
-    for (const std::size_t k : intent) ++count[k];
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < d; ++j) {
-        means_[intent[i] * d + j] += whitened[i * d + j] / static_cast<float>(count[intent[i]]);
-      }
-    }
     std::printf("%zu texts, spaces of %zu and %zu\n", n, pool_.index().cols, d);
-  }
-
-  /// -|y - mean|^2 / 2 for each intent, times the sharpness.
-  [[nodiscard]] std::vector<double> intent_scores(const std::vector<float>& y) const {
-    std::vector<double> scores(data_.intents.size());
-    for (std::size_t k = 0; k < scores.size(); ++k) {
-      double squares = 0;
-      for (std::size_t j = 0; j < y.size(); ++j) {
-        const double z = double{y[j]} - double{means_[k * y.size() + j]};
-        squares += z * z;
-      }
-      scores[k] = -squares / 2 * c_.sharpness;
-    }
-    return scores;
-  }
-  /// Of domains, from scores of intents.
-  [[nodiscard]] std::vector<float> domain_weights(const std::vector<double>& scores) const {
-    const double top = *std::max_element(scores.begin(), scores.end());
-    std::vector<double> sum(data_.domains.size());
-    double all = 0;
-    for (std::size_t k = 0; k < scores.size(); ++k) {
-      sum[data_.domain_of[k]] += std::exp(scores[k] - top);
-      all += std::exp(scores[k] - top);
-    }
-    std::vector<float> w;
-    for (const double x : sum) w.push_back(static_cast<float>(x / all));
-    return w;
   }
 
   std::vector<measured_text> measure(std::span<const query> split,
@@ -530,7 +470,7 @@ class study {
       prompts.insert(prompts.end(), own.begin(), own.end());
       for (std::size_t j = 0; j < width; ++j) centre[j] += own[j];
       auto y = whiten(q);
-      const auto w = domain_weights(intent_scores(y));
+      const auto w = intents_.weights_of(intents_.task_scores(y));
       for (std::size_t d = 0; d < w.size(); ++d) {
         domains[d] += w[d] / static_cast<float>(who.samples.size());
       }
@@ -568,30 +508,19 @@ class study {
         r[relative_mahalanobis] = r[mahalanobis] - double{background_.measure<backend>(f, scratch)};
         r[weights_apart] = double{apart.measure(f, weigh)};
         auto y = whiten(s);
-        const auto scores = intent_scores(y);
+        const auto scores = intents_.task_scores(y);
         r[intent_mahalanobis] = -*std::max_element(scores.begin(), scores.end());
         r[intent_relative] = r[intent_mahalanobis] -
                              double{everything_.measure<backend>(y, scratch)} * c_.sharpness / 2;
-        const auto query = domain_weights(scores);
+        const auto query = intents_.weights_of(scores);
         r[domains_apart] = double{router::weight_cross_entropy(query, domains, 1e-3F)};
-        r[domain_mismatch] = mismatch(query, domains);
+        r[domain_mismatch] = double{router::domain_mismatch(query, domains)};
         match::normalise(y);
         r[intent_sample_cosine] =
             double{router::cosine_distance<backend>(in_intents, y, 1, scratch)};
         rows.push_back(row);
       }
     }
-  }
-
-  /// Log-odds that a query's domain is none of the user's: a domain with the weight u among the
-  /// samples is the user's by u / (u + 0.4).
-  [[nodiscard]] static double mismatch(const std::vector<float>& query,
-                                       const std::vector<float>& user) {
-    double own = 0;
-    for (std::size_t d = 0; d < query.size(); ++d) {
-      own += double{query[d]} * double{user[d]} / (double{user[d]} + 0.4);
-    }
-    return std::log((1.01 - own) / (own + 0.01));
   }
 
   /// The customized model's answer, greedily, and how sure it was.
@@ -640,9 +569,9 @@ class study {
   llama2c_tokenizer tokens_;
   session_type session_;
   pool_type pool_;
-  match::index_space space_, intents_;
+  match::index_space space_;
+  match::domain_space intents_;
   router::mahalanobis background_, everything_;
-  std::vector<float> means_;  ///< of the intents, in their space
 };
 
 }  // namespace
