@@ -114,7 +114,7 @@ TEST_CASE("RouteLLM's MMLU outcomes: bounds, chance, and a router on words", "[r
     }
   }
   const auto words = linear_risks({known.data(), known_wrong.size(), width}, known_wrong,
-                                  {queries.data(), weak.size(), width}, 1e-3, 100);
+                                  {queries.data(), weak.size(), width}, 1e-3);
   const std::vector<judged_score> scores{judge(words), judge(length),
                                          judge(random_risks(weak.size(), 1))};
   const auto cards = evaluate(scores, {{weak, strong, {}, {}}, {}, {}},

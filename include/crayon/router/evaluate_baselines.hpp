@@ -16,6 +16,7 @@
 #include <crayon/core/rng.hpp>
 #include <crayon/core/view.hpp>
 #include <crayon/router/evaluate_ranking.hpp>
+#include <crayon/router/logistic.hpp>
 
 namespace crayon::router {
 
@@ -87,48 +88,17 @@ namespace detail {
   return risks;
 }
 
-/// Logistic regression on the features, with a free offset: minimises the mean cross-entropy of
-/// `wrong` + penalty |w|^2 / 2 by accelerated gradient steps (Nesterov), `steps` of them. The risks
-/// are log-odds. scikit-learn's C is 1 / (penalty rows).
+/// Log-odds of an error by logistic regression on the features: the minimum of the mean
+/// cross-entropy of `wrong` + penalty |w|^2 / 2, with a free offset. scikit-learn's C is 1 /
+/// (penalty rows).
 [[nodiscard]] inline std::vector<double> linear_risks(matrix_view<const float> known,
                                                       row_flags wrong,
                                                       matrix_view<const float> queries,
-                                                      double penalty, int steps = 500) {
+                                                      double penalty) {
   CRAYON_ASSERT(known.rows == wrong.size() && known.cols == queries.cols && known.rows > 0);
-  const auto score = [](const std::vector<float>& w, const float* x) {
-    float sum = w.back();  // the offset
-    for (std::size_t j = 0; j + 1 < w.size(); ++j) sum += w[j] * x[j];
-    return sum;
-  };
-  double longest = 0;
-  for (std::size_t i = 0; i < known.rows; ++i) {
-    double squares = 1;
-    for (std::size_t j = 0; j < known.cols; ++j) {
-      squares += double{known.row(i)[j]} * double{known.row(i)[j]};
-    }
-    longest = std::max(longest, squares);
-  }
-  const double rate = 1 / (longest / 4 + penalty);  // 1 over the largest curvature there can be
-  std::vector<float> w(known.cols + 1), ahead = w, before = w, slope(w.size());
-  for (int step = 1; step <= steps; ++step) {
-    std::fill(slope.begin(), slope.end(), 0.0F);
-    for (std::size_t i = 0; i < known.rows; ++i) {
-      const float* x = known.row(i);
-      const float d = 1 / (1 + std::exp(-score(ahead, x))) - static_cast<float>(wrong[i]);
-      for (std::size_t j = 0; j < known.cols; ++j) slope[j] += d * x[j];
-      slope.back() += d;
-    }
-    const auto per_row = static_cast<float>(rate / static_cast<double>(known.rows));
-    const auto shrink = static_cast<float>(rate * penalty);
-    const float push = static_cast<float>(step - 1) / static_cast<float>(step + 2);
-    before.swap(w);
-    for (std::size_t j = 0; j < w.size(); ++j) {
-      w[j] = ahead[j] - per_row * slope[j] - (j < known.cols ? shrink * ahead[j] : 0);
-      ahead[j] = w[j] + push * (w[j] - before[j]);
-    }
-  }
+  const auto line = fit_logistic(known, wrong, penalty * static_cast<double>(known.rows));
   std::vector<double> risks(queries.rows);
-  for (std::size_t q = 0; q < queries.rows; ++q) risks[q] = double{score(w, queries.row(q))};
+  for (std::size_t q = 0; q < queries.rows; ++q) risks[q] = line(queries.row(q));
   return risks;
 }
 

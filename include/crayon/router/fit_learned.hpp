@@ -12,6 +12,7 @@
 
 #include <crayon/core/view.hpp>
 #include <crayon/router/learned.hpp>
+#include <crayon/router/logistic.hpp>
 
 namespace crayon::router {
 
@@ -73,31 +74,12 @@ struct standard_signals {
   return made;
 }
 
-/// Solves H x = g for a symmetric positive definite H (n, n), by Cholesky in place; x is in g.
-inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexcept {
-  const std::size_t n = g.size();
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j <= i; ++j) {
-      double sum = h[i * n + j];
-      for (std::size_t k = 0; k < j; ++k) sum -= h[i * n + k] * h[j * n + k];
-      h[i * n + j] = i == j ? std::sqrt(sum) : sum / h[j * n + j];
-    }
-    for (std::size_t k = 0; k < i; ++k) g[i] -= h[i * n + k] * g[k];
-    g[i] /= h[i * n + i];
-  }
-  for (std::size_t i = n; i-- > 0;) {
-    for (std::size_t k = i + 1; k < n; ++k) g[i] -= h[k * n + i] * g[k];
-    g[i] /= h[i * n + i];
-  }
-}
-
 }  // namespace detail
 
-/// Logistic regression: minimises sum_i cross-entropy(wrong_i) + penalty |w|^2 / 2 by Newton's
-/// method, w for standardised signals and without the bias (scikit-learn's LogisticRegression after
-/// StandardScaler, C = 1 / penalty). Errors: no queries or signals, a signal that is not finite, a
-/// penalty that is not above 0, outcomes that are all the same. `known` (queries, signals) has the
-/// signals' values, `wrong` (queries) a 1 where the device was wrong.
+/// Logistic regression (`fit_logistic`) on standardised signals: scikit-learn's LogisticRegression
+/// after StandardScaler, C = 1 / penalty. Errors: no queries or signals, a signal that is not
+/// finite, a penalty that is not above 0, outcomes that are all the same. `known` (queries,
+/// signals) has the signals' values, `wrong` (queries) a 1 where the device was wrong.
 [[nodiscard]] inline result<linear> fit_linear(matrix_view<const float> known,
                                                std::span<const std::uint8_t> wrong,
                                                std::vector<signal_kind> on, double penalty = 1) {
@@ -111,50 +93,12 @@ inline void solve_cholesky(std::vector<double>& h, std::vector<double>& g) noexc
                                       " answers are wrong, and the penalty is " +
                                       std::to_string(penalty) + "; needs both kinds, and above 0"};
   }
-  const std::size_t width = on.size(), n = width + 1;
-  std::vector<double> w(n), g(n), h(n * n), row(n, 1);
-  // The loss is convex; a step that does not lower it is halved.
-  const auto loss = [&](const std::vector<double>& at) {
-    double sum = 0;
-    for (std::size_t j = 0; j < width; ++j) sum += penalty / 2 * at[j] * at[j];
-    for (std::size_t i = 0; i < known.rows; ++i) {
-      double score = at[width];
-      for (std::size_t j = 0; j < width; ++j) score += at[j] * x.rows[i * width + j];
-      sum += std::log1p(std::exp(-std::abs(score))) + std::max(score, 0.0) -
-             (wrong[i] != 0 ? score : 0);
-    }
-    return sum;
-  };
-  double now = loss(w);
-  for (int step = 0; step < 100; ++step) {
-    for (std::size_t a = 0; a < n; ++a) {
-      g[a] = a < width ? penalty * w[a] : 0;
-      for (std::size_t b = 0; b < n; ++b) h[a * n + b] = a == b ? (a < width ? penalty : 1e-12) : 0;
-    }
-    for (std::size_t i = 0; i < known.rows; ++i) {
-      double score = w[width];
-      for (std::size_t j = 0; j < width; ++j) score += w[j] * (row[j] = x.rows[i * width + j]);
-      const double p = 1 / (1 + std::exp(-score));
-      for (std::size_t a = 0; a < n; ++a) {
-        g[a] += (p - (wrong[i] != 0 ? 1 : 0)) * row[a];
-        for (std::size_t b = 0; b <= a; ++b) h[a * n + b] += p * (1 - p) * row[a] * row[b];
-      }
-    }
-    detail::solve_cholesky(h, g);
-    double size = 1, lower = now;
-    std::vector<double> next(n);
-    for (int halving = 0; halving < 30; ++halving, size /= 2) {
-      for (std::size_t a = 0; a < n; ++a) next[a] = w[a] - size * g[a];
-      lower = loss(next);
-      if (lower <= now) break;
-    }
-    if (!(lower < now - 1e-14 * std::abs(now))) break;
-    w = std::move(next);
-    now = lower;
-  }
-  linear made{std::move(on), std::vector<double>(width), w[width]};
+  const std::size_t width = on.size();
+  const auto found =
+      fit_logistic(matrix_view<const double>(x.rows.data(), known.rows, width), wrong, penalty);
+  linear made{std::move(on), std::vector<double>(width), found.offset};
   for (std::size_t j = 0; j < width; ++j) {
-    made.weight[j] = w[j] * x.scale[j];
+    made.weight[j] = found.weight[j] * x.scale[j];
     made.bias -= made.weight[j] * x.mean[j];
   }
   return made;
