@@ -599,7 +599,8 @@ void add_ask(CLI::App& parent, selection& chosen) {
       "failed (no connection, an HTTP error, a page of HTML, too late), why. Then the device\n"
       "answers, and the exit status is 0. It is 1 where there is no whole answer: with\n"
       "--no-fallback, or when the server fails in the middle of its answer. --json has the\n"
-      "record: who answered and why, attempts, bytes sent, what is left of the deadline.\n"
+      "record: who answered and why, by which signal, its score, threshold and promise, attempts,\n"
+      "bytes sent, what is left of the deadline.\n"
       "An API key is read from CRAYON_API_KEY (for --hedge from CRAYON_HEDGE_API_KEY), and\n"
       "goes to that server only.");
 }
