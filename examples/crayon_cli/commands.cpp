@@ -291,12 +291,15 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->required();
-  c.add_option("--samples", o->samples,
-               "JSON lines that an adapter is for; one file per adapter, in their order. Without "
-               "any, the index vectors come from the weights (arrow)")
-      ->type_name("FILE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  auto* samples =
+      c.add_option(
+           "--samples", o->samples,
+           "JSON lines that an adapter is for; one file per adapter, in their order. Without "
+           "any, the index vectors come from the weights, one per site, and so do a user's "
+           "weights (arrow)")
+          ->type_name("FILE")
+          ->expected(1)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c.add_option("--out,-o", o->out, "Pool file to write")->type_name("FILE")->required();
   add_index_options(c, o->index);
   c.add_option("--layer", o->index.layer,
@@ -304,10 +307,14 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
   c.add_option("--matcher", o->matcher, "Similarities -> weights")
       ->check(CLI::IsMember({"cosine_softmax", "centroid"}))
       ->capture_default_str();
-  c.add_option("--tau", o->tau, "Temperature of the similarities")
-      ->check(finite_number(true))
-      ->capture_default_str();
-  c.add_option("--top-k", o->top_k, "Adapters that a blend keeps at most (default: all)")
+  for (const char* of_texts : {"--embedding", "--space", "--directions", "--shrinkage",
+                               "--centroids", "--layer", "--matcher"}) {
+    c.get_option(of_texts)->needs(samples);
+  }
+  c.add_option("--tau", o->tau, "Temperature of the similarities (default: 0.1; of arrow 1)")
+      ->check(finite_number(true));
+  c.add_option("--top-k", o->top_k,
+               "Adapters that a blend keeps at most (default: all), or arrow for a token (3)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
   add_spare_option(c, o->spare);
   c.add_flag("--align", o->align,

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -106,8 +107,8 @@ struct pool_import_options {
   std::string out;
   embedding_options index;
   std::string matcher = "cosine_softmax";
-  float tau = 0.1F;
-  std::size_t top_k = 0;  ///< 0: all
+  std::optional<float> tau;          ///< without: 0.1, of arrow 1
+  std::optional<std::size_t> top_k;  ///< without: all, of arrow 3
   std::size_t spare = 0;
   bool align = false;
 };

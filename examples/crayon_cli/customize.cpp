@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
+#include <crayon/blend/by_site.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
 #include <crayon/blend/recorded.hpp>
@@ -30,6 +31,29 @@ void print_weights(const std::vector<float>& weights, const std::vector<std::str
     std::printf("%-16s %5.1f %% %s\n", names[i].c_str(), 100 * double{weights[i]},
                 std::string(bar, '#').c_str());
   }
+}
+
+/// With a weight per site and adapter where there are such.
+template <class Policy>
+result<adapter::lora_adapter<float>> blend_by(const adapter::pool<float>& pool,
+                                              const std::vector<float>& weights,
+                                              const std::vector<float>& per_site,
+                                              thread_pool& threads) {
+  if (per_site.empty())
+    return Policy::blend(pool, blend::slots_of(weights, blend::negligible), threads);
+  const matrix_view<const float> rows(per_site.data(), pool.sites(), pool.size());
+  return blend::by_site<Policy>(pool, rows, blend::negligible, threads);
+}
+
+/// The weights of each site, by its name.
+json sites_of(const adapter::pool<float>& pool, const std::vector<float>& per_site) {
+  json all = json::array();
+  for (std::size_t i = 0; i < pool.sites(); ++i) {
+    const auto row = std::span(per_site).subspan(i * pool.size(), pool.size());
+    all.push_back(
+        {{"site", pool.module(i)}, {"weights", std::vector<float>(row.begin(), row.end())}});
+  }
+  return all;
 }
 
 }  // namespace
@@ -62,7 +86,8 @@ result<void> run(const customize_options& o, json& report) {
   const stopwatch embedding;
   auto matched = match_samples(pool, model, hash, encoded, threads);
   if (!matched) return error{matched.error().code, o.pool + ": " + matched.error().text};
-  std::vector<float> weights_of_user = *std::move(matched);
+  std::vector<float> weights_of_user = std::move(matched->weights);
+  std::vector<float> per_site = std::move(matched->per_site);
   const double embed_seconds = embedding.seconds();
 
   if (o.search > 0) {
@@ -82,16 +107,16 @@ result<void> run(const customize_options& o, json& report) {
                         {"seconds", searching.seconds()},
                         {"start_weights", weights_of_user}};
     weights_of_user = std::move(found.weights);
+    per_site.clear();  // the search is over one weight per adapter, for all sites
   }
 
   const stopwatch blending;
-  const auto slots = blend::slots_of(weights_of_user, blend::negligible);
-  adapter::lora_adapter<float> made;
-  if (policy == "linear") {
-    CRAYON_TRY(made, blend::linear<backend>::blend(pool, slots));
-  } else {
-    CRAYON_TRY(made, blend::basic_concat<backend>::blend(pool, slots));
-  }
+  auto blended =
+      policy == "linear"
+          ? blend_by<blend::linear<backend>>(pool, weights_of_user, per_site, threads)
+          : blend_by<blend::basic_concat<backend>>(pool, weights_of_user, per_site, threads);
+  if (!blended) return error{blended.error().code, o.pool + ": " + blended.error().text};
+  const auto made = *std::move(blended);
   const double blend_seconds = blending.seconds();
 
   adapter::peft_info info;
@@ -100,6 +125,11 @@ result<void> run(const customize_options& o, json& report) {
   CRAYON_CHECK(adapter::save_peft(o.out, made, info));
 
   print_weights(weights_of_user, pool.info().names);
+  if (!per_site.empty()) {
+    std::printf("mean over %zu sites, each of which is blended by weights of its own (arrow)\n",
+                pool.sites());
+    report["site_weights"] = sites_of(pool, per_site);
+  }
   std::printf("%s: %s blend of %zu adapters in %.2f ms\n", o.out.c_str(), policy.c_str(),
               pool.size(), 1000 * blend_seconds);
   report["out"] = o.out;

@@ -166,10 +166,10 @@ result<std::vector<float>> place_samples_of(const adapter::pool_info& info, cons
   return places;
 }
 
-result<std::vector<float>> match_samples(const adapter::pool<float>& pool, const weights& model,
-                                         const std::string& hash,
-                                         std::span<const engine::encoded_sample> samples,
-                                         thread_pool& threads) {
+result<user_weights> match_samples(const adapter::pool<float>& pool, const weights& model,
+                                   const std::string& hash,
+                                   std::span<const engine::encoded_sample> samples,
+                                   thread_pool& threads) {
   const auto& info = pool.info();
   CRAYON_CHECK(check_base(info, hash));
   if (info.matcher == match::arrow::name()) {
@@ -178,14 +178,13 @@ result<std::vector<float>> match_samples(const adapter::pool<float>& pool, const
     std::size_t longest = 1;
     for (const auto& one : samples) longest = std::max(longest, one.ids.size());
     session s(model, longest);
-    match::arrow routing;
-    routing.temperature = info.tau;
-    routing.top_k = info.top_k;
+    CRAYON_TRY(const auto routing, match::arrow::with(info.tau, info.top_k));
     CRAYON_TRY(auto matched, engine::match_by_arrow(s, prototypes, samples, routing, threads));
-    return std::move(matched.weights);
+    return user_weights{std::move(matched.weights), std::move(matched.per_site)};
   }
   CRAYON_TRY(const auto places, places_in(info, pool.index(), model, samples, threads));
-  return match_by_name(info, pool.index(), view_of(places, samples.size()));
+  CRAYON_TRY(auto found, match_by_name(info, pool.index(), view_of(places, samples.size())));
+  return user_weights{std::move(found), {}};
 }
 
 result<std::vector<float>> score_samples(const serve::pool_index& pool, const weights& model,
@@ -194,9 +193,11 @@ result<std::vector<float>> score_samples(const serve::pool_index& pool, const we
                                          const match::privacy* noise, thread_pool& threads) {
   CRAYON_CHECK(check_base(pool.info, hash));
   if (pool.info.matcher == match::arrow::name()) {
-    return error{errc::unsupported,
-                 "the server's pool has the matcher \"arrow\", which needs the pool on the device: "
-                 "import it with --samples, or customize with --pool"};
+    return error{
+        errc::unsupported,
+        "the server's pool has the matcher \"arrow\", whose weights differ from site to site, "
+        "and a request has one score per adapter and no room for more: import the pool with "
+        "--samples, or customize with --pool"};
   }
   CRAYON_TRY(const auto memory, places_in(pool.info, pool.view(), model, samples, threads));
   const auto places = view_of(memory, samples.size());

@@ -52,11 +52,19 @@ struct placed_index {
                                                        matrix_view<const float> index,
                                                        matrix_view<const float> places);
 
-/// One weight per adapter of a pool from samples, with the embedding and the matcher that the pool
+/// One weight per adapter, and of a pool for arrow one per site and adapter (sites, N), of which
+/// the others are the mean.
+struct user_weights {
+  std::vector<float> weights;
+  std::vector<float> per_site;
+};
+
+/// The weights of a pool's adapters from samples, with the embedding and the matcher that the pool
 /// was made with. Errors: a pool of another base model, samples that do not fit.
-[[nodiscard]] result<std::vector<float>> match_samples(
-    const adapter::pool<float>& pool, const weights& model, const std::string& hash,
-    std::span<const engine::encoded_sample> samples, thread_pool& threads);
+[[nodiscard]] result<user_weights> match_samples(const adapter::pool<float>& pool,
+                                                 const weights& model, const std::string& hash,
+                                                 std::span<const engine::encoded_sample> samples,
+                                                 thread_pool& threads);
 
 /// The same for a pool that is elsewhere: its index, and noise on the scores, which are the only
 /// thing that is sent (match/score_noise.hpp); null: none. Pools for arrow are refused.

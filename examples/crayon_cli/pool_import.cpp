@@ -112,7 +112,10 @@ result<void> run(const pool_import_options& o, json& report) {
                                       std::to_string(o.adapters.size()) +
                                       " adapters: one each, in the same order, or none"};
   }
-  CRAYON_CHECK(match::cosine_softmax::with_tau(o.tau));
+  const match::arrow routing;
+  const float tau = o.tau.value_or(o.samples.empty() ? routing.temperature : 0.1F);
+  const std::size_t top_k = o.top_k.value_or(o.samples.empty() ? routing.top_k : 0);
+  CRAYON_CHECK(match::cosine_softmax::with_tau(tau));
   CRAYON_TRY(const weights model, load_model(o.model.model));
   const std::string hash = model.hash();
   const std::vector<std::string> names = names_of(o.adapters);
@@ -147,8 +150,8 @@ result<void> run(const pool_import_options& o, json& report) {
   info.base_hash = hash;
   info.names = names;
   info.blend = o.align ? "linear" : "concat";
-  info.top_k = o.top_k;
-  info.tau = o.tau;
+  info.top_k = top_k;
+  info.tau = tau;
   std::vector<float> index;
   if (o.samples.empty()) {
     CRAYON_TRY(const auto prototypes, match::arrow_prototypes::of(set));
@@ -157,7 +160,7 @@ result<void> run(const pool_import_options& o, json& report) {
   } else {
     CRAYON_TRY(auto made, index_from_texts(o, model, names, threads, report));
     index = std::move(made.index);
-    info.matcher = o.top_k == 0 ? o.matcher : "top_k";
+    info.matcher = top_k == 0 ? o.matcher : "top_k";
     info.embedding = o.index.embedding;
     info.layer = o.index.layer;
     info.centroids = o.index.centroids;
@@ -180,6 +183,8 @@ result<void> run(const pool_import_options& o, json& report) {
   report["sites"] = pool.sites();
   report["padded"] = changed;
   report["matcher"] = info.matcher;
+  report["tau"] = tau;
+  report["top_k"] = top_k;
   report["index_dim"] = width;
   report["bytes"] = pool.bytes();
   return {};

@@ -233,6 +233,14 @@ concept matcher = requires(const M& m, matrix_view<const float> index,
   { m.weights(index, samples) } -> std::convertible_to<std::vector<float>>;
 };
 
+/// The input of one layer -> one weight per adapter there: `match::arrow`.
+template <class M>
+concept site_matcher = requires(const M& m, matrix_view<const float> prototypes, const float* x,
+                                float* weights) {
+  { M::name() } -> std::convertible_to<std::string_view>;
+  m.coefficients(prototypes, x, weights);  // (N, in), x (in) -> weights (N), sum 1, none below 0
+};
+
 /// Signals -> who answers.
 template <class R>
 concept router_policy = requires(const R& r, const signals& s) {

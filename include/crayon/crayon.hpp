@@ -4,7 +4,7 @@
 // adapter/pool_file.hpp, adapter/mapped_pool.hpp, model/load_llama.hpp, engine/open.hpp), train/,
 // serve/, interop/, and what needs Eigen (blend/recompress.hpp, ties, dare, magnitude_prune,
 // procrustes, error_report; match/discriminant, whitening, arrow, few_shot_search;
-// router/fit_mahalanobis, engine/mahalanobis_distance).
+// router/fit_mahalanobis, engine/mahalanobis_distance, engine/arrow_task).
 #pragma once
 
 #include <crayon/adapter/adapter_set.hpp>

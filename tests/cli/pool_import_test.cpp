@@ -155,14 +155,50 @@ TEST_CASE("every way to an index imports and customizes") {
   // Without texts the weights themselves say which input they are for.
   require_good(w.run(import_both + "--json r.json"));
   CHECK(report_of(w)["matcher"] == "arrow");
+  CHECK(report_of(w)["tau"] == 1);  // PEFT's defaults
+  CHECK(report_of(w)["top_k"] == 3);
   CHECK(report_of(w)["index_dim"] == 2 * (16 + 24 + 16));
   require_good(
       w.run("customize --model model.bin --pool pool.safetensors --samples mine.jsonl --out mine "
             "--json r.json"));
   const std::vector<double> weights = report_of(w)["weights"];
   CHECK(weights[0] + weights[1] == Approx(1));
-  CHECK(weights[0] > 0);
-  CHECK(weights[1] > 0);
+
+  // Each site is blended by its own: sum_k w_k s_k B_k A_k of the adapters as they were.
+  const auto per_site = report_of(w)["site_weights"];
+  const auto mine = adapter::load_peft<float>((w / "mine").string());
+  REQUIRE(mine);
+  REQUIRE(per_site.size() == mine->adapter.size());
+  std::vector<adapter::lora_adapter<float>> theirs;
+  for (const char* name : {"next", "twice"}) {
+    theirs.push_back(adapter::load_peft<float>((w / name).string())->adapter);
+  }
+  const auto product = [](const factors_view<float>& f, std::size_t r, std::size_t c) {
+    double sum = 0;
+    for (std::size_t j = 0; j < f.rank(); ++j) {
+      sum += double{f.b.row(r)[j]} * double{f.a.row(j)[c]};
+    }
+    return sum * double{f.scale};
+  };
+  double mean = 0, spread = 0;
+  for (const auto& site : per_site) {
+    const std::string module = site["site"];
+    const auto made = mine->adapter.factors(*mine->adapter.find(module));
+    for (const auto& [r, c] : {std::pair(0U, 1U), std::pair(3U, 2U), std::pair(7U, 9U)}) {
+      double expected = 0;
+      for (std::size_t k = 0; k < 2; ++k) {
+        const auto at = theirs[k].find(module);
+        if (at) {
+          expected += site["weights"][k].get<double>() * product(theirs[k].factors(*at), r, c);
+        }
+      }
+      CHECK(product(made, r, c) == Approx(expected).margin(1e-6));
+    }
+    mean += site["weights"][0].get<double>() / static_cast<double>(per_site.size());
+    spread = std::max(spread, std::abs(site["weights"][0].get<double>() - weights[0]));
+  }
+  CHECK(mean == Approx(weights[0]));
+  CHECK(spread > 0.01);
 }
 
 TEST_CASE("tau, top_k and layer are chosen by the loss of held-out samples") {
@@ -217,6 +253,9 @@ TEST_CASE("imports and choices that cannot be made say why") {
   refused(import_both + "--samples next.jsonl", {"1 files of samples for 2 adapters"});
   refused(with_texts + "--tau 1e-40", {"tau is 9.99995e-41"});
   refused(with_texts + "--layer 3", {"layer 3", "2"});
+  const auto ignored = w.run(import_both + "--matcher centroid");
+  CHECK(ignored.status == 2);
+  CHECK(ignored.err.find("--matcher requires --samples") != std::string::npos);
   refused(import_both + "--adapter none", {"none"});
   refused(import_both + "--samples next.jsonl --samples missing.jsonl", {"missing.jsonl"});
   auto shapes = train::lora_shapes(tiny_config(), 2, 4, std::array{model::projection::q});

@@ -166,6 +166,19 @@ TEST_CASE("a pool elsewhere gives the adapter of a pool here, and hears scores o
   }
 }
 
+TEST_CASE("a pool whose weights differ from site to site is refused from elsewhere") {
+  const workplace w;
+  make_pool(w);
+  REQUIRE(w.run("pool import --model model.bin --adapter all/one --adapter all/two --out arrow")
+              .status == 0);
+  serving server(w, "--model model.bin --pool arrow");
+  const auto refused =
+      w.run("customize --model model.bin --samples mine.jsonl --out no --server " + server.url);
+  CHECK(refused.status == 1);
+  CHECK(refused.err.find("weights differ from site to site") != std::string::npos);
+  CHECK_FALSE(fs::exists(w / "no"));
+}
+
 TEST_CASE("a request has the adapter or the mix that it names, whatever came before") {
   const workplace w;
   make_pool(w);

@@ -114,7 +114,7 @@ TEST_CASE("one adapter alone is that adapter", "[engine]") {
   for (std::size_t v = 0; v < x.size(); ++v) CHECK(x[v] == Approx(y[v]).margin(1e-5));
 }
 
-TEST_CASE("a user's weights are the mean of every token's choice", "[engine]") {
+TEST_CASE("a user's weights are the mean over samples of their tokens' choice", "[engine]") {
   const auto weights = test::tiny_weights(4);
   const auto prototypes = match::arrow_prototypes::of(tiny_set(weights.config()));
   REQUIRE(prototypes);
@@ -132,7 +132,7 @@ TEST_CASE("a user's weights are the mean of every token's choice", "[engine]") {
   double sum = 0;
   for (std::size_t k = 0; k < 3; ++k) {
     sum += double{all->weights[k]};
-    CHECK(all->weights[k] == Approx((5 * first->weights[k] + 3 * second->weights[k]) / 8));
+    CHECK(all->weights[k] == Approx((first->weights[k] + second->weights[k]) / 2));
     double mean = 0;
     for (std::size_t i = 0; i < prototypes->sites(); ++i) {
       mean += double{all->per_site[i * 3 + k]} / static_cast<double>(prototypes->sites());
@@ -175,7 +175,7 @@ TEST_CASE("arrow refuses what it cannot route", "[engine]") {
   };
   const std::vector<encoded_sample> good{ids_of({1, 5}, 1)};
   CHECK(refusal([](auto&) {}, good).empty());
-  CHECK(refusal([](auto&) {}, {}) == "arrow over 0 tokens, 4 sites and 1 adapters");
+  CHECK(refusal([](auto&) {}, {}) == "arrow over 0 samples, 4 sites and 1 adapters");
   CHECK(refusal([](auto&) {}, {ids_of({1, -5}, 1)}) ==
         "sample 0: token 1: id -5 is outside the vocabulary of 259");
   CHECK(refusal([](auto& c) { c[2].module = "model.layers.9.mlp.up_proj"; }, good) ==

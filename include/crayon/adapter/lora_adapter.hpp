@@ -2,6 +2,7 @@
 // One LoRA adapter that owns its factors.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -57,6 +58,23 @@ class lora_adapter {
       count += padded(s.out * s.rank);
     }
     memory_.assign(count, from_float<E>(0));
+  }
+
+  /// One adapter of the sites of several, in their order; a module may be in one of them only.
+  [[nodiscard]] static lora_adapter of_sites(std::vector<lora_adapter> parts) {
+    if (parts.size() == 1) return std::move(parts.front());
+    std::vector<site_shape> shapes;
+    for (const auto& p : parts) shapes.insert(shapes.end(), p.shapes_.begin(), p.shapes_.end());
+    lora_adapter all(std::move(shapes));
+    std::size_t site = 0;
+    for (const auto& p : parts) {
+      for (std::size_t i = 0; i < p.size(); ++i, ++site) {
+        const auto from = p.factors(i);
+        std::copy_n(from.a.data, from.a.size(), all.a(site).data);
+        std::copy_n(from.b.data, from.b.size(), all.b(site).data);
+      }
+    }
+    return all;
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return shapes_.size(); }

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,6 +52,23 @@ class weighted_adapters {
                     std::vector<std::size_t> first)
       : modules_(std::move(modules)), parts_(std::move(parts)), first_(std::move(first)) {
     CRAYON_ASSERT(first_.size() == modules_.size() + 1 && first_.back() == parts_.size());
+  }
+
+  /// The sites of several, in their order.
+  [[nodiscard]] static weighted_adapters of_sites(std::vector<weighted_adapters> all) {
+    weighted_adapters joined;
+    joined.first_.push_back(0);
+    for (auto& one : all) {
+      for (std::size_t i = 0; i < one.size(); ++i) {
+        const auto own = one.parts(i);
+        joined.modules_.push_back(std::move(one.modules_[i]));
+        joined.parts_.insert(joined.parts_.end(), own.begin(), own.end());
+        joined.first_.push_back(joined.parts_.size());
+      }
+      // The factors stay where they are in memory when their owner moves.
+      std::move(one.adapters_.begin(), one.adapters_.end(), std::back_inserter(joined.adapters_));
+    }
+    return joined;
   }
 
   /// Number of sites.

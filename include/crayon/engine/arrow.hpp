@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -128,18 +129,30 @@ class arrow_delta {
   std::size_t rank_ = 0;
 };
 
-/// What arrow gives for all tokens of some samples together.
+/// What arrow gives for some samples together.
 struct arrow_match {
-  std::vector<float> weights;   ///< (N): mean over sites and tokens, sum 1
-  std::vector<float> per_site;  ///< (sites of the prototypes, N): mean over tokens
+  std::vector<float> weights;   ///< (N): mean over the sites, sum 1
+  std::vector<float> per_site;  ///< (sites of the prototypes, N): `blend::by_site` takes them
 };
 
 /// Adds nothing, and sums the coefficients of every token at every site.
+template <site_matcher M>
 class arrow_observer {
  public:
-  arrow_observer(const match::arrow_prototypes& prototypes, match::arrow routing,
-                 std::span<const std::size_t> where, std::span<double> sums) noexcept
-      : prototypes_(&prototypes), routing_(routing), where_(where), sums_(sums) {}
+  /// (sites, N), of all tokens and of the first `prompt_tokens`.
+  struct sums {
+    std::size_t prompt_tokens = 0;
+    std::vector<double> all, prompt;
+    std::vector<std::size_t> seen;  // (sites): tokens
+  };
+
+  arrow_observer(const match::arrow_prototypes& prototypes, const M& routing,
+                 std::span<const std::size_t> where, sums& into)
+      : prototypes_(&prototypes), routing_(&routing), where_(where), into_(&into) {
+    into.all.assign(prototypes.sites() * prototypes.size(), 0);
+    into.prompt = into.all;
+    into.seen.assign(prototypes.sites(), 0);
+  }
 
   [[nodiscard]] std::size_t scratch_size() const noexcept { return prototypes_->size(); }
   static void add_embedding(std::span<const std::int32_t>, matrix_view<float>, float*) noexcept {}
@@ -148,21 +161,79 @@ class arrow_observer {
     const std::size_t i = site < where_.size() ? where_[site] : no_site, n = prototypes_->size();
     if (i == no_site) return;
     for (std::size_t t = 0; t < x.rows; ++t) {
-      routing_.coefficients(prototypes_->at(i), x.row(t), scratch);
-      for (std::size_t k = 0; k < n; ++k) sums_[i * n + k] += double{scratch[k]};
+      routing_->coefficients(prototypes_->at(i), x.row(t), scratch);
+      const bool of_prompt = into_->seen[i]++ < into_->prompt_tokens;
+      for (std::size_t k = 0; k < n; ++k) {
+        into_->all[i * n + k] += double{scratch[k]};
+        if (of_prompt) into_->prompt[i * n + k] += double{scratch[k]};
+      }
     }
   }
 
  private:
   const match::arrow_prototypes* prototypes_;
-  match::arrow routing_;
+  const M* routing_;
   std::span<const std::size_t> where_;
-  std::span<double> sums_;  // (sites, N)
+  sums* into_;
 };
-static_assert(adapter_delta<arrow_observer>);
+static_assert(adapter_delta<arrow_observer<match::arrow>>);
+
+/// The place of one sample: (sites, N), the mean w of its tokens' coefficients at each site, every
+/// token of prompt and completion alike, as sqrt(w / sites). That is a unit vector, whose products
+/// with others are their Bhattacharyya coefficients. One pass of the base model gives that of the
+/// whole sample (unless empty) and that of its prompt as if there were no completion; the tokens
+/// fit the session. `where`: of `sites_of`.
+template <class Session, site_matcher M, executor X>
+void place_by_site(Session& session, const match::arrow_prototypes& prototypes, const M& routing,
+                   std::span<const std::size_t> where, std::span<const std::int32_t> ids,
+                   std::size_t prompt_tokens, std::span<float> whole, std::span<float> prompt,
+                   X& threads) {
+  typename arrow_observer<M>::sums sums;
+  sums.prompt_tokens = std::min(prompt_tokens, ids.size());
+  const arrow_observer<M> observer(prototypes, routing, where, sums);
+  session.reset();
+  session.for_each_hidden(
+      ids, [](std::size_t, std::span<const float>) {}, observer, threads);
+  session.reset();
+  const auto place = [&](std::span<const double> from, std::size_t tokens, std::span<float> to) {
+    const double all = static_cast<double>(tokens * prototypes.sites());
+    for (std::size_t j = 0; j < to.size(); ++j) {
+      to[j] = all == 0 ? 0 : static_cast<float>(std::sqrt(from[j] / all));
+    }
+  };
+  place(sums.all, ids.size(), whole);
+  place(sums.prompt, sums.prompt_tokens, prompt);
+}
+
+/// Places (S, sites N) -> weights (sites, N): the mean over the samples, each as much as another
+/// however long it is.
+[[nodiscard]] inline std::vector<float> site_weights_of(matrix_view<const float> places,
+                                                        std::size_t sites) {
+  std::vector<float> weights(places.cols);
+  const double scale = static_cast<double>(sites) / static_cast<double>(places.rows);
+  for (std::size_t j = 0; j < places.cols; ++j) {
+    double sum = 0;
+    for (std::size_t s = 0; s < places.rows; ++s) {
+      sum += double{places.row(s)[j]} * double{places.row(s)[j]};
+    }
+    weights[j] = static_cast<float>(scale * sum);
+  }
+  return weights;
+}
+
+/// (sites, N) -> N: the mean over the sites.
+[[nodiscard]] inline std::vector<float> mean_over_sites(matrix_view<const float> weights) {
+  std::vector<float> mean(weights.cols);
+  for (std::size_t k = 0; k < weights.cols; ++k) {
+    double sum = 0;
+    for (std::size_t i = 0; i < weights.rows; ++i) sum += double{weights.row(i)[k]};
+    mean[k] = static_cast<float>(sum / static_cast<double>(weights.rows));
+  }
+  return mean;
+}
 
 /// One pass of the base model over each sample: arrow's choice for a user, so that one adapter can
-/// be blended from it. Every token of prompt and completion counts the same. Errors: no samples,
+/// be blended from it. The mean over the samples of the mean over their tokens. Errors: no samples,
 /// one that does not fit the session, prototypes of another model.
 template <class Session, class X = serial_executor>
   requires executor_reference<X>
@@ -171,35 +242,24 @@ template <class Session, class X = serial_executor>
                                                  std::span<const encoded_sample> samples,
                                                  match::arrow routing = {}, X&& threads = X{}) {
   CRAYON_TRY(const auto where, sites_of(session.config(), prototypes));
-  const std::size_t n = prototypes.size(), sites = prototypes.sites();
-  std::vector<double> sums(sites * n);
-  const arrow_observer observer(prototypes, routing, where, sums);
-  std::size_t tokens = 0;
+  const std::size_t n = prototypes.size(), sites = prototypes.sites(), width = sites * n;
+  if (samples.empty() || width == 0) {
+    return error{errc::bad_value, "arrow over " + std::to_string(samples.size()) + " samples, " +
+                                      std::to_string(sites) + " sites and " + std::to_string(n) +
+                                      " adapters"};
+  }
+  std::vector<float> places(samples.size() * width);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     session.reset();
     if (const auto fits = session.check(samples[i].ids); !fits) {
       return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
     }
-    session.for_each_hidden(
-        samples[i].ids, [](std::size_t, std::span<const float>) {}, observer, threads);
-    tokens += samples[i].ids.size();
+    place_by_site(session, prototypes, routing, where, samples[i].ids, 0,
+                  std::span(places).subspan(i * width, width), {}, threads);
   }
-  session.reset();
-  if (tokens == 0 || sums.empty()) {
-    return error{errc::bad_value, "arrow over " + std::to_string(tokens) + " tokens, " +
-                                      std::to_string(sites) + " sites and " + std::to_string(n) +
-                                      " adapters"};
-  }
-  arrow_match made{std::vector<float>(n), std::vector<float>(sites * n)};
-  std::vector<double> mean(n);
-  for (std::size_t i = 0; i < sites; ++i) {
-    for (std::size_t k = 0; k < n; ++k) {
-      const double c = sums[i * n + k] / static_cast<double>(tokens);
-      made.per_site[i * n + k] = static_cast<float>(c);
-      mean[k] += c / static_cast<double>(sites);
-    }
-  }
-  for (std::size_t k = 0; k < n; ++k) made.weights[k] = static_cast<float>(mean[k]);
+  arrow_match made;
+  made.per_site = site_weights_of({places.data(), samples.size(), width}, sites);
+  made.weights = mean_over_sites({made.per_site.data(), sites, n});
   return made;
 }
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <crayon/adapter/pool.hpp>
+#include <crayon/blend/by_site.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/executor.hpp>
@@ -45,11 +46,14 @@ template <class C>
 concept engine_config =
     kernel_backend<typename C::backend> && crayon::element<typename C::element> &&
     crayon::element<typename C::adapter_element> && text_tokenizer<typename C::tokenizer> &&
-    embedding_policy<typename C::embedding> && crayon::matcher<typename C::matcher> &&
+    embedding_policy<typename C::embedding> &&
     blend_policy<typename C::blend, adapter::pool<typename C::adapter_element>> &&
-    engine::scope_distance<typename C::scope_distance> && router_policy<typename C::router> &&
-    router::decision_schedule<typename C::decide_at> && crayon::sampler<typename C::sampler> &&
-    crayon::executor<typename C::executor>;
+    (crayon::matcher<typename C::matcher> ||
+     (site_matcher<typename C::matcher> &&
+      blend::blends_sites<typename C::blend, adapter::pool<typename C::adapter_element>>)) &&
+    engine::scope_distance<typename C::scope_distance>&& router_policy<
+        typename C::router>&& router::decision_schedule<typename C::decide_at>&& crayon::
+        sampler<typename C::sampler>&& crayon::executor<typename C::executor>;
 
 static_assert(engine_config<default_config>);
 

@@ -14,6 +14,8 @@ namespace crayon::engine {
 /// What customizing found and what it cost.
 struct customization {
   std::vector<float> weights;  ///< one per adapter of the pool
+  /// (sites, adapters): of a matcher that weighs each site; `weights` are their mean
+  std::vector<float> site_weights;
   double embed_ms = 0;         ///< the base model's pass over the samples, and the matching
   double blend_ms = 0;
 };

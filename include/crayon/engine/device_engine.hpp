@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/engine/answer_text.hpp>
 #include <crayon/engine/base_model.hpp>
@@ -101,10 +100,9 @@ class device_engine {
     const auto start = clock::now();
     CRAYON_TRY(auto matched, match_samples<Config>(*base_, session_, pool, samples, overrides,
                                                    measures_, *threads_));
-    customization made{matched.weights(), 0, 0};
+    customization made{matched.weights(), matched.site_weights(), 0, 0};
     const auto done = clock::now();
-    CRAYON_TRY(auto blended,
-               Config::blend::blend(pool, blend::slots_of(made.weights, blend::negligible)));
+    CRAYON_TRY(auto blended, matched.blend(pool, made, *threads_));
     made.embed_ms = milliseconds(done - start);
     made.blend_ms = milliseconds(clock::now() - done);
     CRAYON_CHECK(adopt(std::make_shared<const blended_type>(std::move(blended)), blended_));
@@ -113,8 +111,10 @@ class device_engine {
   }
 
   /// The same with a pool that is elsewhere (`serve::remote_pool`): its index comes here, scores go
-  /// there, unless the pool is of another base model or embedding, and an adapter comes back.
+  /// there, unless the pool is of another base model or embedding, and an adapter comes back. A
+  /// matcher that weighs each site has no part in this: a request has room for one score each.
   template <remote_index Remote>
+    requires crayon::matcher<typename Config::matcher>
   [[nodiscard]] result<customization> customize(Remote& pool, std::span<const sample> samples,
                                                 const remote_options& options = {},
                                                 pool_overrides overrides = {}) {
@@ -122,7 +122,7 @@ class device_engine {
     CRAYON_TRY(auto matched, match_remotely<Config>(*base_, session_, pool, samples, options,
                                                     overrides, measures_, *threads_));
     const auto scores = matched.second.scores();
-    customization made{{scores.begin(), scores.end()}, 0, 0};
+    customization made{{scores.begin(), scores.end()}, {}, 0, 0};
     const auto done = clock::now();
     CRAYON_TRY(auto answer, pool.template blend<adapter_element>(matched.second, base_->hash));
     made.embed_ms = milliseconds(done - start);

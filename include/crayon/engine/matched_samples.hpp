@@ -13,12 +13,14 @@
 #include <utility>
 #include <vector>
 
+#include <crayon/blend/by_site.hpp>
+#include <crayon/blend/weights.hpp>
 #include <crayon/concepts.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/engine/base_model.hpp>
 #include <crayon/engine/config.hpp>
 #include <crayon/engine/customized_task.hpp>
-#include <crayon/engine/pool_checks.hpp>
+#include <crayon/engine/device_answer.hpp>
 #include <crayon/engine/question_measures.hpp>
 #include <crayon/engine/sample.hpp>
 #include <crayon/match/blend_request.hpp>
@@ -46,7 +48,7 @@ struct remote_options {
 template <class Config>
 struct matched_samples {
   std::shared_ptr<customized_task<Config>> task;
-  std::vector<float> places;  ///< (samples, d)
+  std::vector<float> places;  ///< (samples, task->width())
   std::size_t samples = 0;
 
   [[nodiscard]] matrix_view<const float> view() const noexcept {
@@ -54,6 +56,24 @@ struct matched_samples {
   }
   /// One weight per adapter.
   [[nodiscard]] std::vector<float> weights() const { return task->weights_of()(view()); }
+  /// (sites, adapters), where the matcher weighs each site; else nothing.
+  [[nodiscard]] std::vector<float> site_weights() const {
+    if constexpr (site_matcher<typename Config::matcher>) return task->site_weights_of(view());
+    return {};
+  }
+  /// The bundle's blend of a pool by those weights, without the negligible ones.
+  template <class Pool, class Threads>
+  [[nodiscard]] auto blend(const Pool& pool, const customization& found, Threads& threads) const {
+    if constexpr (site_matcher<typename Config::matcher>) {
+      const auto& w = found.site_weights;
+      return crayon::blend::by_site<typename Config::blend>(
+          pool, {w.data(), w.size() / pool.size(), pool.size()}, crayon::blend::negligible,
+          threads);
+    } else {
+      return Config::blend::blend(
+          pool, crayon::blend::slots_of(found.weights, crayon::blend::negligible));
+    }
+  }
   /// The same with noise (match/score_noise.hpp). Error: a matcher of which no bound is known.
   [[nodiscard]] result<std::vector<float>> weights(const match::privacy& noise) const {
     using M = typename Config::matcher;
@@ -78,16 +98,11 @@ template <class Config, class Pool, class Session, class Threads>
                                                             const question_measures& measures,
                                                             Threads& threads) {
   if (samples.empty()) return error{errc::bad_value, "no samples to customize from"};
-  const auto& c = base.weights.config();
-  CRAYON_TRY(auto policy, matcher_of<Config>(pool));
-  CRAYON_CHECK(
-      check_pool<Config>(pool, base.hash, Config::embedding::size(c.dim), c.layers, overrides));
-  const std::size_t dim = pool.index().cols / pool.info().centroids;
-  matched_samples<Config> made{std::make_shared<customized_task<Config>>(),
-                               std::vector<float>(samples.size() * dim), samples.size()};
+  matched_samples<Config> made{std::make_shared<customized_task<Config>>(), {}, samples.size()};
   auto& task = *made.task;
-  task.matcher = std::move(policy);
-  task.remember(pool);
+  CRAYON_CHECK(task.remember(pool, base, overrides));
+  const std::size_t dim = task.width();
+  made.places.resize(samples.size() * dim);
   task.domain_space = measures.domains;
   if (task.domain_space) task.domains.assign(task.domain_space->domains, 0);
   std::vector<float> prompts(samples.size() * dim);
@@ -97,8 +112,7 @@ template <class Config, class Pool, class Session, class Threads>
     if (const auto fits = session.check(one.ids); !fits) {
       return error{fits.error().code, "sample " + std::to_string(i) + ": " + fits.error().text};
     }
-    task.embed(session, c.dim, one.ids, one.prompt_tokens,
-               std::span(made.places).subspan(i * dim, dim),
+    task.embed(session, one.ids, one.prompt_tokens, std::span(made.places).subspan(i * dim, dim),
                std::span(prompts).subspan(i * dim, dim), threads);
     if (!task.domain_space) continue;
     const std::span<const std::int32_t> ids(one.ids);

@@ -28,11 +28,10 @@ struct pool_overrides {
 }
 
 /// A pool of another base model, another embedding, matcher or blend is refused; what the pool does
-/// not record is not checked. `dim`: length of this engine's embeddings; `layers`: the model's
-/// blocks.
+/// not record is not checked.
 template <class Config, class Pool>
-[[nodiscard]] result<void> check_pool(const Pool& pool, std::string_view base_hash, std::size_t dim,
-                                      std::size_t layers, const pool_overrides& overrides) {
+[[nodiscard]] result<void> check_policies(const Pool& pool, std::string_view base_hash,
+                                          const pool_overrides& overrides) {
   const auto& info = pool.info();
   const auto refuse = [](std::string_view what, std::string_view made, std::string_view used) {
     std::string text = "the pool was made with the ";
@@ -52,6 +51,14 @@ template <class Config, class Pool>
   if (!overrides.blend && !info.blend.empty() && !same_blend(info.blend, Config::blend::name())) {
     return refuse("blend", info.blend, Config::blend::name());
   }
+  return {};
+}
+
+/// Index vectors of embeddings that this engine does not make are refused. `dim`: the length of
+/// its embeddings; `layers`: the model's blocks.
+template <class Pool>
+[[nodiscard]] result<void> check_index(const Pool& pool, std::size_t dim, std::size_t layers) {
+  const auto& info = pool.info();
   if (info.layer > layers) {
     return error{errc::mismatch, "the pool's embeddings are of layer " +
                                      std::to_string(info.layer) + ", this model has " +

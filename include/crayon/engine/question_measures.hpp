@@ -69,9 +69,8 @@ struct question_measures {
                                                const Task* task, Threads& threads) const {
     float distance = router::not_measured, mismatch = router::not_measured;
     if (task != nullptr && Task::needs_embedding) {
-      const std::size_t dim = session.config().dim;
-      std::vector<float> query(task->size(dim));
-      task->embed(session, dim, ids, ids.size(), {}, query, threads);
+      std::vector<float> query(task->width());
+      task->embed(session, ids, ids.size(), {}, query, threads);
       distance = task->distance.measure(query, task->weights_of());
     }
     if (task != nullptr && task->domain_space) {

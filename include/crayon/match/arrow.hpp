@@ -176,6 +176,13 @@ struct arrow {
 
   [[nodiscard]] static constexpr std::string_view name() noexcept { return "arrow"; }
 
+  /// A temperature that is not a positive number is an error.
+  [[nodiscard]] static result<arrow> with(float temperature, std::size_t top_k) {
+    if (temperature > 0 && std::isfinite(temperature)) return arrow{temperature, top_k};
+    return error{errc::bad_value, "the temperature of arrow is " + std::to_string(temperature) +
+                                      ", needs a positive number"};
+  }
+
   /// prototypes (N, in) and an input (in) -> c (N), sum 1. Among equals the first are taken.
   void coefficients(matrix_view<const float> prototypes, const float* x, float* c) const noexcept {
     CRAYON_ASSERT(temperature > 0);
@@ -215,5 +222,6 @@ struct arrow {
     for (std::size_t i = 0; i < n; ++i) c[i] = static_cast<float>(double{c[i]} / sum);
   }
 };
+static_assert(site_matcher<arrow>);
 
 }  // namespace crayon::match
