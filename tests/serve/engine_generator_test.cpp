@@ -176,6 +176,9 @@ TEST_CASE("many clients with adapters of their own at one server each get theirs
   serve::http_server<shelf_generator> server(options, std::move(generators));
   const auto port = server.start();
   REQUIRE(port);
+  // The HTTP library makes its tables at the first request. They are guarded, which the thread
+  // sanitizer does not see in a library that was compiled without it.
+  REQUIRE(httplib::Client("127.0.0.1", *port).Get("/health"));
   std::atomic<int> right{0};
   std::vector<std::thread> clients;
   for (std::size_t i = 0; i < 8; ++i) {
