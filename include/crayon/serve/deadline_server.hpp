@@ -214,7 +214,7 @@ class deadline_server : public httplib::Server {
   void cut() noexcept { shared_.closing = shared_.cut = true; }
 
  private:
-  /// The library's threads, and how many connections wait for one.  std::function is its interface.
+  /// The library's threads, and how many connections wait for one. std::function is its interface.
   class queue final : public httplib::TaskQueue {
    public:
     using accepted = decltype(std::declval<httplib::TaskQueue&>().enqueue(std::function<void()>()));
