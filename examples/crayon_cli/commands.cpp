@@ -324,6 +324,23 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
       "largest rank at every site that any of them has, and its change of the model stays.");
 }
 
+/// "1,3"
+CLI::Option* add_mix_option(CLI::App& c, train::user_mix& mix) {
+  return c
+      .add_option_function<std::pair<std::size_t, std::size_t>>(
+          "--mix",
+          [&mix](const std::pair<std::size_t, std::size_t>& range) {
+            mix = {range.first, range.second};
+            if (const auto good = mix.check(); !good) {
+              throw CLI::ValidationError("--mix", good.error().text);
+            }
+          },
+          "Tasks of a simulated user, at least and at most (default: 1,3); its samples are of one "
+          "\"group\" where the data name such")
+      ->type_name("N,N")
+      ->delimiter(',');
+}
+
 void add_pool_tune(CLI::App& pool, selection& chosen) {
   auto o = std::make_shared<pool_tune_options>();
   CLI::App& c =
@@ -331,8 +348,8 @@ void add_pool_tune(CLI::App& pool, selection& chosen) {
   add_model_options(c, o->model, true);
   c.add_option("--pool", o->pool, "Pool file")->type_name("FILE")->required();
   c.add_option("--data", o->data,
-               "JSON lines that no adapter was trained on; simulated users bring some of one to "
-               "three tasks, and are measured on others")
+               "JSON lines that no adapter was trained on; simulated users bring some of their "
+               "tasks, and are measured on others")
       ->type_name("FILE")
       ->required();
   c.add_option("--tau", o->taus, "Temperatures to try")
@@ -358,6 +375,7 @@ void add_pool_tune(CLI::App& pool, selection& chosen) {
   c.add_option("--per-user", o->per_user, "Samples of each")
       ->check(positive)
       ->capture_default_str();
+  add_mix_option(c, o->mix);
   c.add_option("--seed", o->seed, "Of the users")->capture_default_str();
   c.add_option("--out,-o", o->out, "Pool file to write with the best choice (default: none)")
       ->type_name("FILE");
@@ -388,8 +406,8 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
                              "Texts -> a pool of adapters that are trained together", o, run);
   add_model_options(c, o->model, true);
   c.add_option("--data", o->data,
-               "JSON lines of prompt, completion and, if known, task; of a folder all *.jsonl, "
-               "each a task")
+               "JSON lines of prompt, completion and, if known, task and group (whose it is: a "
+               "convention, say); of a folder all *.jsonl, each a task")
       ->type_name("FILE|DIR")
       ->required();
   c.add_option("--out,-o", o->out, "Pool file to write; with --single a PEFT directory")
@@ -449,7 +467,16 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
                   ->type_name("FILE")
                   ->excludes(index)
                   ->excludes(single);
-  for (auto* option : {adapters, rank, alpha, tau, init, policy}) add->excludes(option);
+  auto* embedding =
+      c.add_option("--embedding", o->embedding, "f(x) of a sample, which the index vectors are of")
+          ->check(CLI::IsMember({"error_pooling", "mean_pooling", "last_token"}))
+          ->capture_default_str();
+  auto* layer = c.add_option("--layer", how.layer,
+                             "Blocks that the embedded states have been through (default: all)")
+                    ->check(count());
+  for (auto* option : {adapters, rank, alpha, tau, init, policy, embedding, layer}) {
+    add->excludes(option);
+  }
   c.add_option("--name", o->name, "Of that adapter (default: that of --data)")->needs(add);
   c.add_option("--steps", how.steps, "Of joint training; of each adapter that trains alone")
       ->check(positive)
@@ -464,11 +491,28 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
                "Of each user; an adapter that trains alone has users * samples in a batch")
       ->check(positive)
       ->capture_default_str();
+  add_mix_option(c, how.mix)->excludes(add);
   c.add_option("--rate", how.training.schedule.peak, "Peak learning rate")
       ->check(finite_number(true))
       ->capture_default_str();
   c.add_option("--warm-up", how.training.schedule.warm_up, "Steps until then")
       ->check(count())
+      ->capture_default_str();
+  using schedule = train::chosen_schedule::kind;
+  add_choice(c, "--schedule", how.training.schedule.which,
+             {{"cosine", schedule::cosine},
+              {"linear", schedule::linear},
+              {"constant", schedule::constant}},
+             "How the rate falls from there");
+  c.add_option("--floor", how.training.schedule.floor,
+               "What cosine and linear end at, as a part of --rate")
+      ->check(CLI::Range(0.0, 1.0) & finite_number(false))
+      ->capture_default_str();
+  c.add_option("--clip", how.training.clip, "Largest norm of a gradient; 0: no limit")
+      ->check(finite_number(false))
+      ->capture_default_str();
+  c.add_option("--accumulate", how.training.accumulate, "Batches of --users per step")
+      ->check(positive)
       ->capture_default_str();
   c.add_option("--decay", how.training.optimizer.decay, "Of AdamW")
       ->check(finite_number(false))

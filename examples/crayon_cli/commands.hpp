@@ -71,6 +71,7 @@ struct pool_options {
   std::string data;
   std::string out;
   train::pool_options how;
+  std::string embedding = "error_pooling";
   bool single = false;      ///< one adapter on all data instead of a pool
   std::string add;          ///< pool that gets one more adapter instead; empty: none
   std::string name;         ///< of that adapter; empty: the last part of `data`
@@ -125,6 +126,7 @@ struct pool_tune_options {
   std::vector<std::size_t> layers;
   std::size_t users = 20;
   std::size_t per_user = 8;
+  train::user_mix mix;
   std::uint64_t seed = 1;
   std::string out;  ///< empty: nothing is written
 };

@@ -167,21 +167,34 @@ result<void> run(const pool_options& o, json& report) {
          report);
     return {};
   }
-  std::vector<std::string> tasks;
-  for (const auto& t : texts) tasks.push_back(t.task);
-  auto made = train::build_pool<backend, config::embedding>(
-      model, samples, std::span<const std::string>(tasks), how, threads, progress);
+  std::vector<std::string> tasks, groups;
+  for (const auto& t : texts) {
+    tasks.push_back(t.task);
+    groups.push_back(t.group);
+  }
+  how.groups = groups;
+  const auto build = [&]<class Embedding>(Embedding*) {
+    return train::build_pool<backend, Embedding>(
+        model, samples, std::span<const std::string>(tasks), how, threads, progress);
+  };
+  auto made = o.embedding == match::mean_pooling::name()
+                  ? build(static_cast<match::mean_pooling*>(nullptr))
+              : o.embedding == match::last_token::name()
+                  ? build(static_cast<match::last_token*>(nullptr))
+                  : build(static_cast<match::error_pooling*>(nullptr));
   if (!made) return about(o, made.error());
   CRAYON_CHECK(adapter::save_pool(o.out, made->pool));
   const auto& done = made->report;
   tell(done,
        std::to_string(made->pool.size()) + " adapters of rank " + std::to_string(how.rank) +
            " from " + std::to_string(texts.size()) + " samples of " + std::to_string(done.tasks) +
-           (how.init == train::pool_init::k_means ? " clusters" : " tasks"),
+           (how.init == train::pool_init::k_means ? " clusters" : " tasks") +
+           (done.groups > 1 ? " in " + std::to_string(done.groups) + " groups" : ""),
        o, watch.seconds(), report);
   tell_usage(done.usage, made->pool.info().names, report);
   report["adapters"] = made->pool.size();
   report["tasks"] = done.tasks;
+  report["groups"] = done.groups;
   report["shared_losses"] = done.shared_losses;
   report["cluster_sizes"] = done.sizes;
   report["bytes"] = made->pool.bytes();

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include <crayon/blend/concat.hpp>
 #include <crayon/core/rng.hpp>
 #include <crayon/engine/completion_loss.hpp>
+#include <crayon/train/pool_start.hpp>
 #include <crayon/train/simulated_users.hpp>
 
 #include "commands.hpp"
@@ -152,10 +152,14 @@ result<void> run(const pool_tune_options& o, json& report) {
   }
   CRAYON_TRY(const auto samples, read_samples(o.data));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.data));
-  std::map<std::string, std::size_t> tasks;  // "" is one of its own
-  std::vector<std::size_t> task;
-  for (const auto& s : samples) task.push_back(tasks.emplace(s.task, tasks.size()).first->second);
-  const auto users = draw_users(o, train::simulated_users(task));
+  std::vector<std::string> tasks, groups;
+  for (const auto& s : samples) {
+    tasks.push_back(s.task);
+    groups.push_back(s.group);
+  }
+  const auto of_group = train::number_groups(groups);
+  const auto of_task = train::number_groups(tasks);  // "" is one of its own, too
+  const auto users = draw_users(o, train::simulated_users(of_task, of_group, o.mix));
   if (users.empty()) {
     return error{errc::bad_value, o.data + ": " + std::to_string(samples.size()) +
                                       " samples are too few to hold some out"};

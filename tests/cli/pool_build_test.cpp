@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include <chrono>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,6 +94,48 @@ TEST_CASE("pool build: each option is what the file and the report say") {
         "--weights mine", "--checkpoint-every 5", "--dropout 1", "--threads 0", "--rate nan"}) {
     INFO(wrong);
     CHECK(w.run(build + "--adapters 2 --out q " + wrong).status == 2);
+  }
+}
+
+TEST_CASE("pool build: users of groups and mixes, and how the rate falls") {
+  const workplace w;
+  make_files(w);
+  std::string grouped;
+  std::ifstream all(w / "samples.jsonl");
+  std::size_t number = 0;
+  for (std::string line; std::getline(all, line); ++number) {
+    line.pop_back();
+    grouped += line + (number % 4 < 2 ? R"(, "group": "a"})" : R"(, "group": "b"})") + "\n";
+  }
+  write(w / "grouped.jsonl", grouped);
+  const auto losses = [&](const std::string& data, const std::string& more) {
+    const auto done = w.run("pool build --model model.bin --data " + data +
+                            " --rank 2 --users 2 --samples 4 --threads 2 --steps 4 --adapters 2 "
+                            "--shared-steps 1 --warm-up 0 --out p --json r.json " +
+                            more);
+    INFO(done.err);
+    REQUIRE(done.status == 0);
+    return build_report(w)["losses"].get<std::vector<double>>();
+  };
+  const auto plain = losses("samples.jsonl", "");
+  CHECK(build_report(w)["groups"] == 1);
+  CHECK(losses("samples.jsonl", "--mix 1,3") == plain);
+  CHECK(losses("samples.jsonl", "--mix 4,4") != plain);
+  CHECK(losses("grouped.jsonl", "") != plain);
+  CHECK(build_report(w)["groups"] == 2);
+  for (const std::string how :
+       {"--schedule linear", "--floor 0.5", "--clip 0.01", "--accumulate 2"}) {
+    INFO(how);
+    CHECK(losses("samples.jsonl", how) != plain);
+  }
+  losses("samples.jsonl", "--embedding last_token --layer 1");
+  CHECK(built(w)->info().embedding == "last_token");
+  CHECK(built(w)->info().layer == 1);
+  CHECK(losses("samples.jsonl", "--schedule constant") == losses("samples.jsonl", "--floor 1"));
+  for (const std::string wrong : {"--mix 0,2", "--mix 3,2", "--mix 3", "--schedule cubic",
+                                  "--clip -1", "--accumulate 0", "--floor 2"}) {
+    INFO(wrong);
+    CHECK(w.run(build + "--out no " + wrong).status == 2);
   }
 }
 

@@ -16,14 +16,16 @@ TEST_CASE("a file of JSON lines: prompt, completion and perhaps a task, empty li
   const std::string path = scratch / "a.jsonl";
   put(path,
       "{\"prompt\":\"p\",\"completion\":\"c\"}\n\r\n  \n"
-      "{\"task\":\"t\",\"prompt\":\"q\",\"completion\":\"\",\"other\":1}");
+      "{\"task\":\"t\",\"prompt\":\"q\",\"completion\":\"\",\"group\":\"g\",\"other\":1}");
   const auto samples = io::read_samples(path);
   REQUIRE(samples);
   REQUIRE(samples->size() == 2);
   REQUIRE((*samples)[0].prompt == "p");
   REQUIRE((*samples)[0].completion == "c");
   REQUIRE((*samples)[0].task.empty());
+  REQUIRE((*samples)[0].group.empty());
   REQUIRE((*samples)[1].task == "t");
+  REQUIRE((*samples)[1].group == "g");
 }
 
 TEST_CASE("a folder of JSON lines: files by name, which is the task of lines without one") {

@@ -182,6 +182,58 @@ TEST_CASE("users as the caller draws them", "[train]") {
   CHECK(made->report.losses.front() != other->report.losses.front());
 }
 
+TEST_CASE("users of one group each, as the texts say", "[train]") {
+  build_setting s;
+  const auto plain = s.build();
+  REQUIRE(plain);
+  CHECK(plain->report.groups == 1);
+  for (std::size_t i = 0; i < s.texts.size(); ++i) s.texts[i].group = i % 4 < 2 ? "a" : "";
+  const auto grouped = s.build();
+  REQUIRE(grouped);
+  CHECK(grouped->report.groups == 2);
+  CHECK(grouped->report.losses.front() != plain->report.losses.front());
+  s.options.mix = {2, 4};
+  const auto mixed = s.build();
+  REQUIRE(mixed);
+  CHECK(mixed->report.losses.front() != grouped->report.losses.front());
+
+  const auto refused = [&](const char* text) {
+    const auto made = s.build();
+    REQUIRE(!made);
+    CHECK(made.error().text == text);
+  };
+  s.options.mix = {3, 2};
+  refused("users of 3 to 2 tasks: the least is 1, and not above the most");
+  s.options.mix = {};
+  const std::vector<std::string> few(3);
+  s.options.groups = few;
+  refused("3 groups for 24 samples: one each, or none");
+}
+
+TEST_CASE("the schedule and the embedded layer are part of a run", "[train]") {
+  build_setting s;
+  s.options.checkpoint = {(s.folder / "c").string(), 1, 0};
+  s.options.layer = 1;
+  const auto first = s.build();
+  REQUIRE(first);
+  CHECK(first->pool.info().layer == 1);
+  s.options.training.schedule.which = train::chosen_schedule::kind::linear;
+  CHECK(s.build().error().text.ends_with(
+      "the checkpoint is of a run with schedule cosine, this run has linear"));
+  s.options.training.schedule.which = {};
+  s.options.layer = 2;
+  CHECK(
+      s.build().error().text.ends_with("the checkpoint is of a run with layer 1, this run has 2"));
+  s.options.layer = 3;
+  CHECK(s.build().error().text == "layer 3, the model has 2");
+  s.options.checkpoint = {};
+  s.options.layer = 0;
+  const auto all = s.build();
+  REQUIRE(all);
+  CHECK(!std::equal(all->pool.index(0).begin(), all->pool.index(0).end(),
+                    first->pool.index(0).begin(), first->pool.index(0).end()));
+}
+
 TEST_CASE("a build that is stopped anywhere ends with the same file", "[train]") {
   build_setting s;
   s.options.train_index = true;
@@ -281,4 +333,16 @@ TEST_CASE("what cannot be built is refused, and a bad loss names its samples", "
   CHECK(bad.error().text.find("; samples ") != std::string::npos);
   CHECK(
       bad.error().text.ends_with("; " + s.options.checkpoint.file + " holds the last good state"));
+
+  // What the first step left was never seen to be good: there is no file, and no word of one.
+  s.weights.norms()[0] = 1;
+  s.options.checkpoint.file = (s.folder / "early").string();
+  const auto early = s.build([&](std::string_view, const train::training_progress&, std::size_t) {
+    s.weights.norms()[0] = NAN;
+    return true;
+  });
+  REQUIRE(!early);
+  CHECK(early.error().text.starts_with("first adapter: training step 1 ("));
+  CHECK(early.error().text.find("holds") == std::string::npos);
+  CHECK_FALSE(io::read_text(s.options.checkpoint.file));
 }

@@ -42,4 +42,8 @@ TEST_CASE("schedules agree with those of transformers", "[train]") {
   check("rates.constant", train::constant_schedule{.peak = 0.5F, .warm_up = 5});
   check("rates.linear", train::linear_schedule{.peak = 0.5F, .warm_up = 5});
   check("rates.cosine", train::cosine_schedule{.peak = 0.5F, .warm_up = 5});
+  using kind = train::chosen_schedule::kind;
+  check("rates.constant", train::chosen_schedule{0.5F, 5, 0, kind::constant});
+  check("rates.linear", train::chosen_schedule{0.5F, 5, 0, kind::linear});
+  check("rates.cosine", train::chosen_schedule{0.5F, 5, 0, kind::cosine});
 }

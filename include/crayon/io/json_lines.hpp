@@ -22,7 +22,7 @@
 namespace crayon::io {
 
 /// The samples of one file. Empty lines are skipped; a file without samples, or a line that is not
-/// such an object, is an error that names file and line. The task may be left out.
+/// such an object, is an error that names file and line. Task and group may be left out.
 [[nodiscard]] inline result<std::vector<text_sample>> read_json_lines(const std::string& path) {
   CRAYON_TRY(const std::string text, read_text(path));
   std::vector<text_sample> samples;
@@ -49,6 +49,7 @@ namespace crayon::io {
     CRAYON_TRY(s.prompt, field("prompt", true));
     CRAYON_TRY(s.completion, field("completion", true));
     CRAYON_TRY(s.task, field("task", false));
+    CRAYON_TRY(s.group, field("group", false));
     if (s.prompt.empty()) return bad("\"prompt\" is empty");
     samples.push_back(std::move(s));
   }

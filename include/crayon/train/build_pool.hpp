@@ -51,12 +51,14 @@ template <kernel_backend B, executor X>
       adapters.push_back(initial_adapter(run.shapes(), random));
     }
   }
-  const simulated_users users(task.empty() ? std::span<const std::size_t>(placed.assignment)
-                                           : task);
+  const auto group = number_groups(options.groups);
+  const simulated_users users(task.empty() ? std::span<const std::size_t>(placed.assignment) : task,
+                              group, options.mix);
   pool_report report;
   report.shared_losses = saved.losses("first adapter");
   report.sizes = placed.sizes;
   report.tasks = users.tasks();
+  report.groups = users.groups();
   if (options.independent) {
     for (std::size_t k = 0; k < options.adapters; ++k) {
       std::vector<std::size_t> members;
@@ -101,15 +103,20 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
                                             const pool_options& options, X& threads,
                                             stage_progress progress = nobody_looks) {
   CRAYON_CHECK(detail::check_options(options, samples.size()));
+  if (options.layer > weights.config().layers) {
+    return error{errc::bad_value, "layer " + std::to_string(options.layer) + ", the model has " +
+                                      std::to_string(weights.config().layers)};
+  }
   const std::string hash = weights.hash();
-  CRAYON_TRY(checkpoint saved,
-             checkpoint::open(options.checkpoint,
-                              detail::identity_of(options, "pool", hash, storage_of<E>, samples,
-                                                  tasks, B::name(), threads.concurrency())));
+  auto identity = detail::identity_of(options, "pool", hash, storage_of<E>, samples, tasks,
+                                      B::name(), threads.concurrency());
+  identity["embedding"] = Embedding::name();
+  CRAYON_TRY(checkpoint saved, checkpoint::open(options.checkpoint, std::move(identity)));
   detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
 
   rng random(options.seed);
-  const std::vector<float> embedded = embed_all<B, Embedding>(weights, samples, threads);
+  const std::vector<float> embedded =
+      embed_all<B, Embedding>(weights, samples, threads, options.layer);
   const std::size_t length = Embedding::size(weights.config().dim);
   CRAYON_TRY(placed_samples placed,
              place_samples<B>({embedded.data(), samples.size(), length}, Embedding::size(1), tasks,
@@ -124,6 +131,7 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
   info.base_model = options.base_model;
   info.base_hash = hash;
   info.embedding = Embedding::name();
+  info.layer = options.layer;
   info.matcher = match::cosine_softmax::name();
   info.tau = options.tau;
   info.blend = options.by_factors ? "linear" : "concat";
@@ -137,7 +145,7 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
   return built_pool{std::move(pool), std::move(report)};
 }
 
-/// The same from texts.
+/// The same from texts, of which those of a group (of a convention, say) make a user's samples.
 template <kernel_backend B, embedding_policy Embedding = match::error_pooling, element E,
           text_tokenizer T, executor X>
 [[nodiscard]] result<built_pool> build_pool(const model::llama_weights<E>& weights, const T& tokens,
@@ -145,10 +153,15 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
                                             const pool_options& options, X& threads,
                                             stage_progress progress = nobody_looks) {
   CRAYON_TRY(const auto encoded, encode_texts(tokens, texts, weights.config()));
-  std::vector<std::string> tasks;
-  for (const auto& t : texts) tasks.push_back(t.task);
+  std::vector<std::string> tasks, groups;
+  for (const auto& t : texts) {
+    tasks.push_back(t.task);
+    groups.push_back(t.group);
+  }
+  pool_options grouped = options;
+  if (options.groups.empty()) grouped.groups = groups;
   return build_pool<B, Embedding>(weights, std::span(encoded), std::span(std::as_const(tasks)),
-                                  options, threads, progress);
+                                  grouped, threads, progress);
 }
 
 struct built_adapter {

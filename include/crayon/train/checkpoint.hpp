@@ -47,6 +47,8 @@ class checkpoint {
   [[nodiscard]] static result<checkpoint> open(checkpoint_options options, identity run);
 
   [[nodiscard]] const std::string& file() const noexcept { return options_.file; }
+  /// There is something to go on from.
+  [[nodiscard]] bool kept() const noexcept { return !done_.empty() || !values_.empty(); }
 
   /// The step that a stage would begin with.
   [[nodiscard]] std::size_t step_of(const std::string& stage) const {
@@ -67,9 +69,7 @@ class checkpoint {
   [[nodiscard]] result<void> finish(const std::string& stage, std::span<const float> values) {
     done_[stage] = {{values.begin(), values.end()}, losses(stage)};
     stage_.clear();
-    values_.clear();
-    first_.clear();
-    second_.clear();
+    for (auto* moments : {&values_, &first_, &second_}) moments->clear();
     losses_.clear();
     step_ = 0;
     return write();

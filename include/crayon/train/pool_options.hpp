@@ -22,6 +22,7 @@
 #include <crayon/train/base_weights.hpp>
 #include <crayon/train/checkpoint.hpp>
 #include <crayon/train/gate_policy.hpp>
+#include <crayon/train/simulated_users.hpp>
 #include <crayon/train/trainer.hpp>
 
 namespace crayon::train {
@@ -84,6 +85,7 @@ struct pool_options {
   std::size_t rank = 4;  ///< of each, at every projection of every layer
   float alpha = 0;       ///< scale is alpha / rank; 0: twice the rank
   float tau = 0.1F;
+  std::size_t layer = 0;  ///< blocks that the embedded states have been through; 0: all
   pool_init init = pool_init::automatic;
   pool_start start = pool_start::copies;
   chosen_gates weights;
@@ -96,6 +98,9 @@ struct pool_options {
   std::size_t shared_steps = 0;  ///< of the adapter that all start from; 0: a quarter of the steps
   std::size_t users = 8;         ///< simulated ones per step
   std::size_t samples = 8;       ///< of each; a batch of one adapter has users * samples
+  user_mix mix;                  ///< tasks of each
+  std::span<const std::string> groups =
+      {};                           ///< (n): of each sample, see `simulated_users`; or none
   const user_draw* draw = nullptr;  ///< what users bring; null: `simulated_users`
   training_options<> training;      ///< but for its steps
   std::uint64_t seed = 1;
@@ -116,6 +121,7 @@ struct pool_report {
   std::vector<std::size_t> sizes;     ///< samples of each cluster or task
   usage_report usage;                 ///< over all samples, with the final index
   std::size_t tasks = 0;              ///< that simulated users draw from
+  std::size_t groups = 0;             ///< likewise
   std::size_t resumed = 0;            ///< steps that were done before, of the stage under way
   std::size_t rows = 0;               ///< tokens read in training, but for what was done before
   double seconds = 0;                 ///< of training, likewise
@@ -154,6 +160,10 @@ namespace detail {
     data.add(t);
     data.add("\n");
   }
+  for (const auto& g : o.groups) {
+    data.add(g);
+    data.add("\n");
+  }
   const auto text = [](auto number) { return std::to_string(number); };
   const auto& t = o.training;
   const auto real = [](float x) {
@@ -177,6 +187,7 @@ namespace detail {
           {"rank", text(o.rank)},
           {"alpha", real(o.alpha)},
           {"tau", real(o.tau)},
+          {"layer", text(o.layer)},
           {"init", text(static_cast<int>(o.init))},
           {"start", o.start == pool_start::copies ? "copies" : "random"},
           {"weights", std::string(o.weights.chosen())},
@@ -188,8 +199,12 @@ namespace detail {
           {"shared steps", text(o.shared_steps)},
           {"users", text(o.users)},
           {"samples", text(o.samples)},
-          {"users drawn by", o.draw == nullptr ? "tasks" : "the caller"},
+          {"users drawn by", o.draw != nullptr  ? "the caller"
+                             : o.groups.empty() ? "tasks"
+                                                : "groups and tasks"},
+          {"tasks of a user", text(o.mix.fewest) + " to " + text(o.mix.most)},
           {"rate", real(t.schedule.peak)},
+          {"schedule", std::string(chosen_schedule::name_of(t.schedule.which))},
           {"warm-up", text(t.schedule.warm_up)},
           {"floor", real(t.schedule.floor)},
           {"decay", real(t.optimizer.decay)},
@@ -203,6 +218,11 @@ namespace detail {
   static_cast<void>(match);
   if (o.adapters == 0 || o.rank == 0 || o.steps == 0 || o.users == 0 || o.samples == 0) {
     return error{errc::bad_value, "adapters, rank, steps, users and samples must not be 0"};
+  }
+  CRAYON_CHECK(o.mix.check());
+  if (!o.groups.empty() && o.groups.size() != samples) {
+    return error{errc::bad_shape, std::to_string(o.groups.size()) + " groups for " +
+                                      std::to_string(samples) + " samples: one each, or none"};
   }
   if (samples < o.adapters) {
     return error{errc::bad_value, std::to_string(samples) + " samples for " +

@@ -109,8 +109,9 @@ class pool_run {
   [[nodiscard]] result<void> check(const std::string& stage, result<training_report> done,
                                    std::size_t steps) {
     const auto from = [&] {
-      return saved_.file().empty() ? std::string()
-                                   : "; " + saved_.file() + " holds the last good state";
+      return saved_.file().empty() || !saved_.kept()
+                 ? std::string()
+                 : "; " + saved_.file() + " holds the last good state";
     };
     if (!done) {
       std::string text = stage + ": " + done.error().text + "; samples";

@@ -109,6 +109,14 @@ template <kernel_backend B>
   return numbered;
 }
 
+/// Groups by number; those without a name are one, too.
+[[nodiscard]] inline std::vector<std::size_t> number_groups(std::span<const std::string> groups) {
+  std::map<std::string, std::size_t> numbers;
+  std::vector<std::size_t> numbered;
+  for (const auto& g : groups) numbered.push_back(numbers.emplace(g, numbers.size()).first->second);
+  return numbered;
+}
+
 /// Known tasks, or else clusters of `embeddings` (n, D), give the discriminant space; one adapter
 /// per task where `init` says so, else one per cluster in that space. `tasks` (n) may hold empty
 /// names. Errors: those of `k_means` and of `match::fit_discriminant`; tasks that are asked for and

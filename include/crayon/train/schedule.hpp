@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <string_view>
 
 namespace crayon::train {
 
@@ -62,5 +63,25 @@ struct cosine_schedule {
   }
 };
 static_assert(learning_schedule<cosine_schedule>);
+
+/// One of the three, chosen at run time.
+struct chosen_schedule {
+  enum class kind { cosine, linear, constant };
+
+  float peak = 1e-3F;
+  std::size_t warm_up = 0;
+  float floor = 0;  ///< of the constant: none
+  kind which = kind::cosine;
+
+  [[nodiscard]] static constexpr std::string_view name_of(kind k) noexcept {
+    return k == kind::cosine ? "cosine" : k == kind::linear ? "linear" : "constant";
+  }
+  [[nodiscard]] float rate(std::size_t step, std::size_t steps) const noexcept {
+    if (which == kind::linear) return linear_schedule{peak, warm_up, floor}.rate(step, steps);
+    if (which == kind::constant) return constant_schedule{peak, warm_up}.rate(step, steps);
+    return cosine_schedule{peak, warm_up, floor}.rate(step, steps);
+  }
+};
+static_assert(learning_schedule<chosen_schedule>);
 
 }  // namespace crayon::train

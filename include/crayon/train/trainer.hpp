@@ -19,7 +19,7 @@
 
 namespace crayon::train {
 
-template <learning_schedule S = cosine_schedule>
+template <learning_schedule S = chosen_schedule>
 struct training_options {
   std::size_t steps = 1000;
   S schedule;
