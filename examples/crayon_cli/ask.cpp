@@ -166,6 +166,7 @@ result<void> run(const ask_options& o, json& report) {
   CRAYON_TRY(const auto count, budget_count::open(o.budget_count, *policy.budget));
   router::rules limited = policy;
   limited.budget = count.budget();
+  CRAYON_CHECK(count.reserve());
   const auto answered = ask(std::move(made), limited, o, report);
   CRAYON_CHECK(count.save());
   report["budget"] = {{"queries", count.budget()->queries()}, {"calls", count.budget()->calls()}};

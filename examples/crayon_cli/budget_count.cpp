@@ -26,7 +26,8 @@ result<budget_count> budget_count::open(const std::string& path,
   if (size < 0) return failed();
   std::size_t queries = 0, calls = 0;
   int end = 0;
-  const bool good = std::sscanf(text, "%zu %zu\n%n", &queries, &calls, &end) == 2 && end == size;
+  const bool good = std::strchr(text, '-') == nullptr &&  // which %zu takes, and turns around
+                    std::sscanf(text, "%zu %zu\n%n", &queries, &calls, &end) == 2 && end == size;
   if (size > 0 && !good) {
     return error{errc::bad_format, path + ": not a budget's counts of queries and calls"};
   }
@@ -39,11 +40,19 @@ budget_count::~budget_count() {
   if (file_ >= 0) ::close(file_);
 }
 
+result<void> budget_count::reserve() const {
+  return write(budget_->calls() + 1);
+}
+
 result<void> budget_count::save() const {
-  const std::string text =
-      std::to_string(budget_->queries()) + " " + std::to_string(budget_->calls()) + "\n";
-  if (::ftruncate(file_, 0) != 0 ||
-      ::pwrite(file_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+  return write(budget_->calls());
+}
+
+result<void> budget_count::write(std::size_t calls) const {
+  const std::string text = std::to_string(budget_->queries()) + " " + std::to_string(calls) + "\n";
+  // Over what is there: an end between the two leaves no empty file, which would count from 0.
+  if (::pwrite(file_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
+      ::ftruncate(file_, static_cast<off_t>(text.size())) != 0) {
     return error{errc::io_failed, path_ + ": " + std::strerror(errno)};
   }
   return {};

@@ -29,10 +29,15 @@ class budget_count {
   [[nodiscard]] const std::shared_ptr<router::call_budget>& budget() const noexcept {
     return budget_;
   }
+  /// Writes the counts with one more call, which may be made before `save`: a process that ends in
+  /// between has rather counted one that was not.
+  [[nodiscard]] result<void> reserve() const;
   [[nodiscard]] result<void> save() const;
 
  private:
   budget_count(std::string path, int file) : path_(std::move(path)), file_(file) {}
+
+  [[nodiscard]] result<void> write(std::size_t calls) const;
 
   std::string path_;
   int file_;

@@ -225,6 +225,11 @@ result<void> run(const route_fit_options& o, json& report) {
       return error{errc::bad_value, "\"" + rows.scores.front().name +
                                         "\" is no signal: crayon ask could not measure it"};
     }
+    if (rows.scores.front().rises != rises_with_risk(*signal)) {
+      return error{errc::bad_value, std::string(name(*signal)) + ": crayon ask sends what is " +
+                                        (rises_with_risk(*signal) ? "above" : "below") +
+                                        " a threshold on it, not the reverse"};
+    }
     score.signal = *signal;
   } else {
     score.line = router::linear{on, std::vector<double>(on.size())};

@@ -5,9 +5,15 @@
 
 #include "program.hpp"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <csignal>
 #include <string>
 
 using namespace crayon::cli_test;
@@ -121,6 +127,9 @@ TEST_CASE("route fit: lines and budgets that cannot be are refused", "[route]") 
   says("--score margin --promise mean --budget 0.5", "it would keep what the promise sends");
   says("--score margin --promise none --budget 1.5", "--budget");
   says("--score margin --promise none --burst 2", "--budget");
+  // crayon ask knows one direction only: a promise on the other would not hold.
+  says("--score margin:risk --promise mean", "margin: crayon ask sends what is below");
+  says("--score entropy:confidence --promise none", "entropy: crayon ask sends what is above");
   // All rows are the line's, and none is left for the threshold.
   std::string all = line_rows();
   for (auto at = all.find("eval"); at != std::string::npos; at = all.find("eval")) {
@@ -153,10 +162,51 @@ TEST_CASE("a router's budget counts from one question to the next", "[route]") {
     CHECK(report["budget"]["calls"] == query / 2);
   }
   CHECK(read(w / "count") == "4 2\n");
-  write(w / "count", "4 many\n");
-  done = w.run(ask);
-  CHECK(done.status == 1);
-  CHECK(done.err == "crayon: count: not a budget's counts of queries and calls\n");
+  for (const char* text : {"4 many\n", "-4 2\n", "4 2 1\n"}) {
+    write(w / "count", text);
+    done = w.run(ask);
+    CHECK(done.status == 1);
+    CHECK(done.err == "crayon: count: not a budget's counts of queries and calls\n");
+    CHECK(read(w / "count") == text);
+  }
+}
+
+TEST_CASE("a process that ends while the server is asked has counted the call", "[route]") {
+  const workplace w;
+  make_files(w);
+  write(w / "s.csv", line_rows());
+  REQUIRE(w.run("route fit --scores s.csv --model model.bin --out R.json --score margin --promise "
+                "none --call-rate 1 --budget 0.5")
+              .status == 0);
+  write(w / "count", "9 4\n");
+  // A server that takes connections and says nothing.
+  const int server = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* const at = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(server, at, size) == 0);
+  REQUIRE(::listen(server, 1) == 0);
+  REQUIRE(::getsockname(server, at, &size) == 0);
+  const std::string command = "cd '" + w.files().string() + "' && exec '" CRAYON_PROGRAM
+                              "' ask --model model.bin --retries 0 -n 2 --router R.json "
+                              "--budget-count count next --server http://127.0.0.1:" +
+                              std::to_string(ntohs(address.sin_port)) + "/v1 > ../out 2> ../err";
+  const pid_t program = ::fork();
+  if (program == 0) {
+    ::execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  pollfd waits{server, POLLIN, 0};
+  const int asked = ::poll(&waits, 1, 60'000);
+  ::kill(program, SIGKILL);
+  int status = 0;
+  ::waitpid(program, &status, 0);
+  ::close(server);
+  INFO(read(w.files().parent_path() / "err"));
+  REQUIRE(asked == 1);
+  CHECK(read(w / "count") == "9 5\n");
 }
 
 TEST_CASE("route domains: the space that ask measures the mismatch in", "[route]") {

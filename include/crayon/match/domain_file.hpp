@@ -110,7 +110,10 @@ struct domain_file {
   const std::size_t d = projection->shape[0], wide = projection->shape[1], count = s.domain.size();
   const auto read = [&](const char* name, std::vector<float>& to, std::size_t rows,
                         std::size_t cols) {
-    to.resize(rows * cols);
+    const io::tensor* found = file.find(name);  // no room for more than the file has
+    if (found != nullptr && found->shape == std::vector<std::size_t>{rows, cols}) {
+      to.resize(rows * cols);
+    }
     return io::read_matrix(file, name, matrix_view<float>(to.data(), rows, cols));
   };
   CRAYON_CHECK(read("centre", s.space.centre, 1, wide));
