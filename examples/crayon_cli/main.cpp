@@ -33,12 +33,28 @@ void complain(std::string text) {
   std::fprintf(stderr, "crayon: %s\n", text.c_str());
 }
 
-/// An output that would replace what the command reads, or another output; "" if there is none.
-std::string clash_of(const CLI::App& app) {
+/// The command that the user chose.
+const CLI::App& command_of(const CLI::App& app) {
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  return *command;
+}
+
+/// A count or a seed below zero, which CLI11 takes for one near 2^64; "" if there is none.
+std::string negative_in(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (!option->get_type_name().starts_with("UINT")) continue;
+    for (const std::string& value : option->results()) {
+      if (value.starts_with('-')) return option->get_name() + ": " + value + " is negative";
+    }
+  }
+  return {};
+}
+
+/// An output that would replace what the command reads, or another output; "" if there is none.
+std::string clash_of(const CLI::App& command) {
   const auto paths_of = [&](const char* name) {
-    const auto* option = command->get_option_no_throw(name);
+    const auto* option = command.get_option_no_throw(name);
     return option == nullptr ? std::vector<std::string>() : option->results();
   };
   // A pool may be replaced by what was made of it.
@@ -113,8 +129,10 @@ int main(int argc, char** argv) {
                " (crayon --help shows the commands and their options)");
       return bad_usage;
     }
-    if (const std::string clash = clash_of(app); !clash.empty()) {
-      complain(clash);
+    const CLI::App& command = command_of(app);
+    for (const std::string& wrong : {negative_in(command), clash_of(command)}) {
+      if (wrong.empty()) continue;
+      complain(wrong);
       return bad_usage;
     }
     if (const auto done = run(chosen); !done) {

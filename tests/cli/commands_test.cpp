@@ -176,6 +176,7 @@ TEST_CASE("each command explains itself; wrong usage is status 2 and one line") 
         "generate --model m --prompt p --temperature -1",
         "generate --model m --prompt p --temperature nan",
         "generate --model m --prompt p --top-p nan", "generate --model m --prompt p --tokens -1",
+        "generate --model m --prompt p --seed -1",
         "perplexity --model m --text t --context -3",
         "ask --model m --router r --server http://u --deadline nan p",
         "ask --model m --router r --server ftp://host/v1 p",
