@@ -92,6 +92,13 @@ TEST_CASE("begin measures of a question what it was asked to, and nothing else",
   // It stays what it was through the answer.
   CHECK(made.answer("3+3=")->seen.domain_mismatch == seen->domain_mismatch);
 
+  // An empty question is of no domain, and goes to the server.
+  const auto empty = made.begin("");
+  REQUIRE(empty);
+  CHECK(std::isnan(empty->domain_mismatch));
+  const router::confidence on_domains{router::signal_kind::domain_mismatch, 100};
+  CHECK(on_domains.decide(*empty) == route::server);
+
   made.use_base();  // no task, no mismatch
   CHECK(std::isnan(made.begin("3+3=")->domain_mismatch));
   CHECK(made.begin("3+3=")->question_surprise == seen->question_surprise);

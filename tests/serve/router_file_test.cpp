@@ -184,6 +184,8 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
       {router_text(R"("blend":"b")", R"("blend":7)"), "bound_to.blend is missing"},
       {router_text(R"("model":"m")", R"("model":"any")"), "bound_to.model is \"any\""},
       {router_text(R"("signal":"margin")", R"("line":[])"), "promise.line.signals is missing"},
+      {router_text(R"("signal":"margin")", R"("signal":"margin","line":{})"),
+       "promise is on a signal and on a line: one at a time"},
       {router_text(R"("signal":"margin")", R"("line":{"signals":["mood"],"weights":[1],"bias":0})"),
        "promise.line.signals has \"mood\""},
       {router_text(R"("signal":"margin","seen":"after_answer")",

@@ -73,7 +73,7 @@ struct question_measures {
       task->embed(session, ids, ids.size(), {}, query, threads);
       distance = task->distance.measure(query, task->weights_of());
     }
-    if (task != nullptr && task->domain_space) {
+    if (task != nullptr && task->domain_space && ids.size() > 1) {  // BOS alone is of no domain
       const auto query = domain_weights(session, ids, *task->domain_space, threads);
       mismatch = router::domain_mismatch(query, task->domains);
     }

@@ -103,6 +103,9 @@ class router_member {
   router::promise& made = out.at.made;
   std::optional<router::linear> line;
   if (body.contains("line")) {
+    if (body.contains("signal")) {
+      return error{errc::bad_format, "promise is on a signal and on a line: one at a time"};
+    }
     CRAYON_TRY(line, line_from(body["line"], "promise.line."));
   }
   const auto pick = [](auto first, auto second) {
