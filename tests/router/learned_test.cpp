@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,17 @@ TEST_CASE("learned policies: not measured goes to the server, not yet there wait
   broken.entropy = not_measured;
   CHECK(line->decide(broken) == route::server);
   CHECK(near->decide(broken) == route::server);
+  // Nor is an infinite one a certainty, whichever way its weight turns it.
+  const float infinite = std::numeric_limits<float>::infinity();
+  const bounded_line promised{{1, {promise_kind::mean, risk_share::of_all, 0.1, 0, 500}}, *line};
+  REQUIRE(promised.decide(sure) == route::device);
+  for (const float value : {infinite, -infinite}) {
+    broken.entropy = value;
+    CHECK(std::isnan(line->risk(broken)));
+    CHECK(line->decide(broken) == route::server);
+    CHECK(promised.decide(broken) == route::server);
+    CHECK(near->decide(broken) == route::server);
+  }
   broken.tokens = 0;
   CHECK(line->decide(broken) == route::device);
   CHECK(near->decide(broken) == route::device);

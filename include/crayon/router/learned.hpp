@@ -34,16 +34,12 @@ struct linear {
   float threshold = 0.5F;
 
   [[nodiscard]] float risk(const signals& seen) const noexcept {
-    double score = bias;
-    for (std::size_t j = 0; j < on.size(); ++j) score += weight[j] * double{value_of(seen, on[j])};
-    return probability(score);
+    return risk_of([&](std::size_t j) { return value_of(seen, on[j]); });
   }
   /// Of the signals' values, in their order.
   [[nodiscard]] float risk(std::span<const float> values) const noexcept {
     CRAYON_ASSERT(values.size() == on.size());
-    double score = bias;
-    for (std::size_t j = 0; j < on.size(); ++j) score += weight[j] * double{values[j]};
-    return probability(score);
+    return risk_of([&](std::size_t j) { return values[j]; });
   }
   [[nodiscard]] route decide(const signals& seen) const noexcept {
     if (too_early(on, seen)) return route::device;
@@ -55,7 +51,14 @@ struct linear {
   }
 
  private:
-  [[nodiscard]] static float probability(double score) noexcept {
+  /// NaN where a value is not finite: an infinite one would be a certainty.
+  [[nodiscard]] float risk_of(auto&& value) const noexcept {
+    double score = bias;
+    for (std::size_t j = 0; j < on.size(); ++j) {
+      const float x = value(j);
+      if (!std::isfinite(x)) return not_measured;
+      score += weight[j] * double{x};
+    }
     return static_cast<float>(1 / (1 + std::exp(-score)));
   }
 };
