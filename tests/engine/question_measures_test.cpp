@@ -99,6 +99,14 @@ TEST_CASE("begin measures of a question what it was asked to, and nothing else",
   const router::confidence on_domains{router::signal_kind::domain_mismatch, 100};
   CHECK(on_domains.decide(*empty) == route::server);
 
+  // Nor is a sample without a question of one; such samples alone say nothing of the user.
+  std::vector<engine::sample> some = mine;
+  some.push_back({"", "7"});
+  REQUIRE(made.customize(pool, some));
+  CHECK(made.begin("3+3=")->domain_mismatch == seen->domain_mismatch);
+  REQUIRE(made.customize(pool, std::vector<engine::sample>{{"", "7"}}));
+  CHECK(std::isnan(made.begin("3+3=")->domain_mismatch));
+
   made.use_base();  // no task, no mismatch
   CHECK(std::isnan(made.begin("3+3=")->domain_mismatch));
   CHECK(made.begin("3+3=")->question_surprise == seen->question_surprise);

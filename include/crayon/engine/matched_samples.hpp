@@ -106,6 +106,7 @@ template <class Config, class Pool, class Session, class Threads>
   task.domain_space = measures.domains;
   if (task.domain_space) task.domains.assign(task.domain_space->domains, 0);
   std::vector<float> prompts(samples.size() * dim);
+  std::size_t placed = 0;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const encoded_sample one = encode_sample(base.tokens, samples[i]);
     session.reset();
@@ -114,13 +115,15 @@ template <class Config, class Pool, class Session, class Threads>
     }
     task.embed(session, one.ids, one.prompt_tokens, std::span(made.places).subspan(i * dim, dim),
                std::span(prompts).subspan(i * dim, dim), threads);
-    if (!task.domain_space) continue;
+    if (!task.domain_space || one.prompt_tokens < 2) continue;  // BOS alone is of no domain
+    ++placed;
     const std::span<const std::int32_t> ids(one.ids);
     const auto w =
         domain_weights(session, ids.first(one.prompt_tokens), *task.domain_space, threads);
-    for (std::size_t d = 0; d < w.size(); ++d) {
-      task.domains[d] += w[d] / static_cast<float>(samples.size());
-    }
+    for (std::size_t d = 0; d < w.size(); ++d) task.domains[d] += w[d];
+  }
+  for (float& p : task.domains) {
+    p = placed == 0 ? router::not_measured : p / static_cast<float>(placed);
   }
   task.distance.fit({prompts.data(), samples.size(), dim}, task.weights_of());
   return made;
