@@ -45,13 +45,24 @@ router_file promised_router() {
 /// A file that would do, with one part of its text replaced.
 std::string router_text(const std::string& part, const std::string& by) {
   std::string text =
-      R"({"format":"crayon-router-2","policy":"any_of","thresholds":[],"promise":)"
+      R"({"format":"crayon-router-3","policy":"any_of","thresholds":[],"promise":)"
       R"({"kind":"mean","share":"of_all","alpha":0.1,"queries":99,"observed":0.05,"call_rate":0.5,)"
       R"("signal":"margin","seen":"after_answer","threshold":0.4},"bound_to":{"model":"m",)"
-      R"("quantisation":"F32","adapter":"a","blend":"b","template":"t","server":"s"}})";
+      R"("quantisation":"F32","adapter":"a","blend":"b","template":"t","server":"s","domains":"d"}})";
   const std::size_t at = text.find(part);
   REQUIRE(at != std::string::npos);
   return text.replace(at, part.size(), by);
+}
+
+/// The same in format 2, which knew no domains.
+std::string router_text_before(const std::string& part, const std::string& by) {
+  std::string text = router_text(part, by);
+  for (const auto& [now, before] : {std::pair<std::string, std::string>{"router-3", "router-2"},
+                                    {R"(,"domains":"d")", ""}}) {
+    const std::size_t at = text.find(now);
+    if (at != std::string::npos) text.replace(at, now.size(), before);
+  }
+  return text;
 }
 
 }  // namespace
@@ -213,7 +224,18 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
        "budget.share is 2"},
       {router_text(R"("thresholds")", R"("budget":{"share":1,"burst":0.5},"thresholds")"),
        "budget.burst is not a count"},
-      {router_text("crayon-router-2", "crayon-router-3"), "bound_to.domains is missing or empty"},
+      {router_text(R"(,"domains":"d")", ""), "bound_to.domains is missing or empty"},
+      {router_text("crayon-router-3", "crayon-router-2"),
+       "bound_to.domains: \"crayon-router-2\" has none"},
+      {router_text_before(R"("thresholds")",
+                          R"("line":{"signals":["margin"],"weights":[1],"bias":0,)"
+                          R"("threshold":0.5},"thresholds")"),
+       ": line: \"crayon-router-2\" has none"},
+      {router_text_before(R"("thresholds")", R"("budget":{"share":1,"burst":0},"thresholds")"),
+       ": budget: \"crayon-router-2\" has none"},
+      {router_text_before(R"("signal":"margin")",
+                          R"("line":{"signals":["margin"],"weights":[1],"bias":0})"),
+       "promise.line: \"crayon-router-2\" has none"},
   };
   for (const auto& [text, part] : table) {
     REQUIRE(crayon::io::write_text(file.path, text));
@@ -225,8 +247,8 @@ TEST_CASE("files that are no routers are refused by name", "[serve]") {
     CHECK(read.error().text.find(file.path + ": ") == 0);
     CHECK(read.error().text.find(part) != std::string::npos);
   }
-  REQUIRE(crayon::io::write_text(file.path, router_text("margin", "entropy")));
-  CHECK(read_router(file.path));  // of format 2, which knew no domains
+  REQUIRE(crayon::io::write_text(file.path, router_text_before("margin", "entropy")));
+  CHECK(read_router(file.path));
   CHECK(read_router(file.path)->bound_to.domains == binding::none);
   CHECK(read_router(file.path + ".none").error().code == errc::not_found);
 }

@@ -2,6 +2,7 @@
 // A router on disk: thresholds, a line, what they promise, and what they were fitted to.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -60,6 +61,19 @@ inline constexpr std::string_view router_format_before = "crayon-router-2";
                "promise.share is \"of_kept\", which other thresholds beside it would change"};
 }
 
+/// What format 2 did not have would not be looked at by what reads format 2.
+[[nodiscard]] inline result<void> check_before(const nlohmann::json& body) {
+  for (const char* at : {"/line", "/budget", "/promise/line", "/bound_to/domains"}) {
+    const nlohmann::json::json_pointer member(at);
+    if (!body.contains(member) || body.at(member).is_null()) continue;
+    std::string name(at + 1);
+    std::replace(name.begin(), name.end(), '/', '.');
+    return error{errc::bad_format,
+                 name + ": \"" + std::string(router_format_before) + "\" has none"};
+  }
+  return {};
+}
+
 [[nodiscard]] inline result<router_file> router_from(const nlohmann::json& body) {
   const auto wrong = [](std::string text) { return error{errc::bad_format, std::move(text)}; };
   if (!body.is_object()) return wrong("not a JSON object");
@@ -67,6 +81,9 @@ inline constexpr std::string_view router_format_before = "crayon-router-2";
   const std::string format = top.text("format");
   if (format != router_format && format != router_format_before) {
     return wrong("format is \"" + format + "\", expected \"" + std::string(router_format) + "\"");
+  }
+  if (format == router_format_before) {
+    CRAYON_CHECK(check_before(body));
   }
   router_file file;
   const std::string policy = top.text("policy");
