@@ -158,6 +158,9 @@ concept kernel_backend = kernels_for<B, float> && kernels_for<B, bf16> && kernel
   B::softmax(y, n);             // in place, the maximum subtracted first
   B::rms_norm(x, x, s, y, n);   // y = x / sqrt(mean(x^2) + s) * weight
   B::silu_mul(x, x, y, n);      // y = x * sigmoid(x) * up
+  // from x, up and dy: dx and d_up, which may not be the same memory as what is read
+  B::silu_mul_backward(x, x, x, y, y, n);
+  B::softmax_backward(s, x, y, n);  // from p: y = s p (y - sum_j p_j y_j)
   { B::sum_squares(x, n) } -> std::same_as<float>;
   // of n logits, and the likeliest of them in falling order, equal ones in the order of tokens
   { B::summarize(x, n, likeliest) } -> std::same_as<logit_summary>;

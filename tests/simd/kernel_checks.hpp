@@ -228,6 +228,7 @@ void check_gemms() {
     all_forms(37, 53, 600, 7, accumulate);
     all_forms(64, 96, 256, 0, accumulate);
     all_forms(40, 4, 513, 0, accumulate);
+    all_forms(70, 8, 515, 2, accumulate);
     all_forms(5, 130, 300, 1, accumulate);
   }
 }
@@ -445,6 +446,43 @@ void check_norm_and_silu() {
 }
 
 /// Sizes around the vectors, and around the blocks that the pass goes by.
+/// The derivatives, against double: of silu(x) * up where the exponential saturates, too.
+template <class B>
+void check_backward() {
+  rng random{18};
+  for (const std::size_t n : sizes()) {
+    CAPTURE(B::name(), n);
+    const guarded<float> x(n), up(n), dy(n), dx(n), d_up(n);
+    for (const auto* values : {&x, &up, &dy}) fill(*values, random);
+    for (std::size_t j = 0; j < n; ++j) x[j] *= j % 3 == 0 ? 200.0F : 4.0F;
+    B::silu_mul_backward(x.data(), up.data(), dy.data(), dx.data(), d_up.data(), n);
+    for (std::size_t j = 0; j < n; ++j) {
+      const double s = 1 / (1 + std::exp(-at(x, j))), y = at(x, j) * s;
+      const double relative = 4 * exp_relative_tolerance(at(x, j)) + sum_tolerance(8, 1);
+      const double outer = std::fabs(at(dy, j) * at(up, j));
+      REQUIRE(std::fabs(at(dx, j) - at(dy, j) * at(up, j) * (s + y * (1 - s))) <=
+              outer * relative * (s + std::fabs(y)) + 1e-36);
+      REQUIRE(std::fabs(at(d_up, j) - at(dy, j) * y) <=
+              std::fabs(at(dy, j) * y) * relative + 1e-36);
+    }
+    const guarded<float> p(n), d(n);
+    fill(p, random);
+    fill(d, random);
+    const std::vector<float> before(d.begin(), d.end());
+    double mean = 0, magnitude = 0;
+    for (std::size_t j = 0; j < n; ++j) {
+      mean += at(p, j) * at(d, j);
+      magnitude += std::fabs(at(p, j) * at(d, j));
+    }
+    B::softmax_backward(0.75F, p.data(), d.data(), n);
+    for (std::size_t j = 0; j < n; ++j) {
+      const double want = 0.75 * at(p, j) * (double{before[j]} - mean);
+      const double size = std::fabs(at(p, j)) * (std::fabs(double{before[j]}) + magnitude);
+      REQUIRE(std::fabs(at(d, j) - want) <= sum_tolerance(n + 4, size));
+    }
+  }
+}
+
 template <class B>
 void check_summarize() {
   rng random{18};
@@ -536,6 +574,7 @@ void check_float_kernels() {
   check_ger<B>();
   check_softmax<B>();
   check_norm_and_silu<B>();
+  check_backward<B>();
   check_summarize<B>();
 }
 

@@ -42,9 +42,9 @@ TEST_CASE("adapters come back as they went in", "[train]") {
   CHECK(factors->number(*site) == 3);
   CHECK(site->total == 9);
   CHECK(site->scale == 2);
-  // Row 2 of adapter 1 is row 5 of A_cat; column 2 of adapter 1 is column 5 of B_cat.
+  // Row 2 of adapter 1 is row 5 of A_cat; column 2 of adapter 1 is row 5 of B_cat^T.
   CHECK(factors->values()[site->a + 5 * site->in + 4] == adapters[1].a(3)(2, 4));
-  CHECK(factors->values()[site->b + 4 * site->total + 5] == adapters[1].b(3)(4, 2));
+  CHECK(factors->values()[site->b + 5 * site->out + 4] == adapters[1].b(3)(4, 2));
   for (const auto& original : adapters) {
     adapter::lora_adapter<float> copy(original.shapes());
     factors->store(static_cast<std::size_t>(&original - adapters.data()), copy);

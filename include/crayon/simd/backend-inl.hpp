@@ -73,6 +73,13 @@ struct kernels {
   static void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
     detail::silu_mul<V>(x, up, y, n);
   }
+  static void silu_mul_backward(const float* x, const float* up, const float* dy, float* dx,
+                                float* d_up, std::size_t n) noexcept {
+    detail::silu_mul_backward<V>(x, up, dy, dx, d_up, n);
+  }
+  static void softmax_backward(float s, const float* p, float* d, std::size_t n) noexcept {
+    detail::softmax_backward<V>(s, p, d, n);
+  }
   static logit_summary summarize(const float* x, std::size_t n,
                                  std::span<ranked_token> likeliest) noexcept {
     return detail::summarize<V>(x, n, likeliest);

@@ -173,6 +173,13 @@ void highway_dynamic::rms_norm(const float* x, const float* weight, float epsilo
 void highway_dynamic::silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept {
   dispatched::active().silu_mul(x, up, y, n);
 }
+void highway_dynamic::silu_mul_backward(const float* x, const float* up, const float* dy, float* dx,
+                                        float* d_up, std::size_t n) noexcept {
+  dispatched::active().silu_mul_backward(x, up, dy, dx, d_up, n);
+}
+void highway_dynamic::softmax_backward(float s, const float* p, float* d, std::size_t n) noexcept {
+  dispatched::active().softmax_backward(s, p, d, n);
+}
 logit_summary highway_dynamic::summarize(const float* x, std::size_t n,
                                          std::span<ranked_token> likeliest) noexcept {
   return dispatched::active().summarize(x, n, likeliest);

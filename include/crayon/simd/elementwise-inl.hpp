@@ -227,3 +227,42 @@ void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept
     V::store(V::mul(silu<V>(V::load(x + j, n - j)), V::load(up + j, n - j)), y + j, n - j);
   }
 }
+
+template <class V>
+void silu_mul_backward(const float* x, const float* up, const float* dy, float* dx, float* d_up,
+                       std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  const auto one = V::set(1.0F);
+  const auto derive = [one](auto x_j, auto up_j, auto dy_j, auto& dx_j, auto& d_up_j) {
+    const auto s = V::div(one, V::add(one, exp<V>(V::sub(V::zero(), x_j))));
+    const auto y = V::mul(x_j, s);
+    d_up_j = V::mul(dy_j, y);
+    dx_j = V::mul(V::mul(dy_j, up_j), V::fma(y, V::sub(one, s), s));
+  };
+  typename V::vec dx_j, d_up_j;
+  std::size_t j = 0;
+  for (; j + w <= n; j += w) {
+    derive(V::load(x + j), V::load(up + j), V::load(dy + j), dx_j, d_up_j);
+    V::store(dx_j, dx + j);
+    V::store(d_up_j, d_up + j);
+  }
+  if (j < n) {
+    derive(V::load(x + j, n - j), V::load(up + j, n - j), V::load(dy + j, n - j), dx_j, d_up_j);
+    V::store(dx_j, dx + j, n - j);
+    V::store(d_up_j, d_up + j, n - j);
+  }
+}
+
+template <class V>
+void softmax_backward(float s, const float* p, float* d, std::size_t n) noexcept {
+  constexpr std::size_t w = V::width;
+  const auto mean = V::set(dot<V>(p, static_cast<const float*>(d), n)), scale = V::set(s);
+  std::size_t j = 0;
+  for (; j + w <= n; j += w) {
+    V::store(V::mul(V::mul(V::load(p + j), V::sub(V::load(d + j), mean)), scale), d + j);
+  }
+  if (j < n) {
+    V::store(V::mul(V::mul(V::load(p + j, n - j), V::sub(V::load(d + j, n - j), mean)), scale),
+             d + j, n - j);
+  }
+}

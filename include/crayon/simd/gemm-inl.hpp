@@ -8,6 +8,9 @@
 
 inline constexpr std::size_t gemm_depth = 256;
 
+/// Rows of B that are that close, in elements, are read where they are.
+inline constexpr std::size_t gemm_near = 64;
+
 template <class V, std::size_t... J>
 CRAYON_INLINE void tile_row(typename V::vec* sum, typename V::vec a, const typename V::vec* b,
                             std::index_sequence<J...>) noexcept {
@@ -164,7 +167,8 @@ void gemm(gemm_operand<float> a, gemm_operand<E> b, matrix_view<float> c, std::s
                                     b.stride};
       if constexpr (BTransposed) {
         pack_columns<V>(b_block, deep, cols, packed, width);
-      } else if (c.rows <= 2 * V::gemm_rows && cols == width) {  // too few rows to pay for packing
+      } else if (cols == width && (c.rows <= 2 * V::gemm_rows || b.stride <= gemm_near)) {
+        // Too few rows to pay for packing, or as good as packed.
         panel<V, ATransposed, V::gemm_vectors>(a_block, b_block, deep, c.rows, c.data + j, c.stride,
                                                cols, add);
         continue;
@@ -175,75 +179,4 @@ void gemm(gemm_operand<float> a, gemm_operand<E> b, matrix_view<float> c, std::s
                                              c.rows, c.data + j, c.stride, cols, add);
     }
   }
-}
-
-/// C = U W^T as dot products, rows I... of U against 4 rows of W: for few rows on either side.
-template <class V, class E, std::size_t... I>
-CRAYON_INLINE void dot_tile(const float* u, std::size_t u_stride, matrix_view<const E> w, float* c,
-                            std::size_t c_stride, bool add, std::index_sequence<I...>) noexcept {
-  constexpr auto four = std::make_index_sequence<4>{};
-  const std::size_t depth = w.cols;
-  std::size_t j = 0;
-  for (; j + 4 <= w.rows; j += 4) {
-    typename V::vec sum[sizeof...(I)][4];
-    (tile_zero<V>(sum[I], four), ...);
-    const E* from = w.data + j * w.stride;
-    for (std::size_t p = 0; p < depth; p += V::width) {
-      const std::size_t rest = depth - p;
-      if (rest >= V::width) {
-        const typename V::vec from_w[4] = {V::load(from + p), V::load(from + w.stride + p),
-                                           V::load(from + 2 * w.stride + p),
-                                           V::load(from + 3 * w.stride + p)};
-        (tile_row<V>(sum[I], V::load(u + I * u_stride + p), from_w, four), ...);
-      } else {
-        const typename V::vec from_w[4] = {
-            V::load(from + p, rest), V::load(from + w.stride + p, rest),
-            V::load(from + 2 * w.stride + p, rest), V::load(from + 3 * w.stride + p, rest)};
-        (tile_row<V>(sum[I], V::load(u + I * u_stride + p, rest), from_w, four), ...);
-      }
-    }
-    for (std::size_t i = 0; i < 4; ++i) {
-      ((c[I * c_stride + j + i] =
-            (add ? c[I * c_stride + j + i] : 0.0F) + V::reduce_add(sum[I][i])),
-       ...);
-    }
-  }
-  for (; j < w.rows; ++j) {
-    ((c[I * c_stride + j] = (add ? c[I * c_stride + j] : 0.0F) +
-                            dot<V>(w.data + j * w.stride, u + I * u_stride, depth)),
-     ...);
-  }
-}
-
-template <class V, class E>
-void gemm_nt(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
-             bool accumulate) noexcept {
-  if (m.rows < V::gemm_rows || m.cols < 8) {
-    std::size_t i = 0;
-    for (; i + 4 <= m.rows; i += 4) {
-      dot_tile<V>(u.data + i * u.stride, u.stride, w, m.data + i * m.stride, m.stride, accumulate,
-                  std::make_index_sequence<4>{});
-    }
-    for (; i < m.rows; ++i) {
-      dot_tile<V>(u.data + i * u.stride, u.stride, w, m.data + i * m.stride, m.stride, accumulate,
-                  std::make_index_sequence<1>{});
-    }
-  } else {
-    gemm<V, false, true>({u.data, u.stride}, gemm_operand<E>{w.data, w.stride}, m, u.cols,
-                         accumulate);
-  }
-}
-
-template <class V, class E>
-void gemm_nn(matrix_view<const float> u, matrix_view<const E> w, matrix_view<float> m,
-             bool accumulate) noexcept {
-  gemm<V, false, false>({u.data, u.stride}, gemm_operand<E>{w.data, w.stride}, m, u.cols,
-                        accumulate);
-}
-
-template <class V>
-void gemm_tn(matrix_view<const float> u, matrix_view<const float> v, matrix_view<float> m,
-             bool accumulate) noexcept {
-  gemm<V, true, false>({u.data, u.stride}, gemm_operand<float>{v.data, v.stride}, m, u.rows,
-                       accumulate);
 }

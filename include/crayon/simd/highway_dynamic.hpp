@@ -106,6 +106,9 @@ struct highway_dynamic {
   static void rms_norm(const float* x, const float* weight, float epsilon, float* y,
                        std::size_t n) noexcept;
   static void silu_mul(const float* x, const float* up, float* y, std::size_t n) noexcept;
+  static void silu_mul_backward(const float* x, const float* up, const float* dy, float* dx,
+                                float* d_up, std::size_t n) noexcept;
+  static void softmax_backward(float s, const float* p, float* d, std::size_t n) noexcept;
   static logit_summary summarize(const float* x, std::size_t n,
                                  std::span<ranked_token> likeliest) noexcept;
 };

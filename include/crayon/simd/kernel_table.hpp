@@ -54,6 +54,9 @@ struct kernel_table {
   void (*softmax)(float*, std::size_t) noexcept;
   void (*rms_norm)(const float*, const float*, float, float*, std::size_t) noexcept;
   void (*silu_mul)(const float*, const float*, float*, std::size_t) noexcept;
+  void (*silu_mul_backward)(const float*, const float*, const float*, float*, float*,
+                            std::size_t) noexcept;
+  void (*softmax_backward)(float, const float*, float*, std::size_t) noexcept;
   logit_summary (*summarize)(const float*, std::size_t, std::span<ranked_token>) noexcept;
 
   template <element E>
@@ -97,6 +100,8 @@ template <kernel_backend B>
           &B::softmax,
           &B::rms_norm,
           &B::silu_mul,
+          &B::silu_mul_backward,
+          &B::softmax_backward,
           &B::summarize};
 }
 

@@ -158,6 +158,20 @@ struct scalar {
     for (std::size_t j = 0; j < n; ++j) y[j] = x[j] / (1 + std::exp(-x[j])) * up[j];
   }
 
+  static void silu_mul_backward(const float* x, const float* up, const float* dy, float* dx,
+                                float* d_up, std::size_t n) noexcept {
+    for (std::size_t j = 0; j < n; ++j) {
+      const float s = 1 / (1 + std::exp(-x[j])), d = dy[j];
+      dx[j] = d * up[j] * (s + x[j] * s * (1 - s));
+      d_up[j] = d * x[j] * s;
+    }
+  }
+
+  static void softmax_backward(float s, const float* p, float* d, std::size_t n) noexcept {
+    const float mean = dot(p, static_cast<const float*>(d), n);
+    for (std::size_t j = 0; j < n; ++j) d[j] = p[j] * (d[j] - mean) * s;
+  }
+
   static logit_summary summarize(const float* x, std::size_t n,
                                  std::span<ranked_token> likeliest) noexcept {
     constexpr float lowest = -std::numeric_limits<float>::infinity();

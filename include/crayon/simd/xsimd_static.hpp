@@ -22,6 +22,8 @@ namespace detail {
 
 #include <crayon/simd/gemm-inl.hpp>
 
+#include <crayon/simd/gemm_forms-inl.hpp>
+
 #include <crayon/simd/combine-inl.hpp>
 }  // namespace detail
 #include <crayon/simd/backend-inl.hpp>

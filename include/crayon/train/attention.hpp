@@ -88,11 +88,9 @@ void attention_backward(const attention_shape& shape, matrix_view<const float> q
       B::gemm_tn(p, d_out, detail::head_of(dv, group, d, 0, keys), true);
       B::gemm_nt(d_out, detail::head_of(v, group, d, 0, keys), ds, false);
       for (std::size_t i = 0; i < count; ++i) {
-        float* CRAYON_RESTRICT row = ds.row(i);
-        const float* CRAYON_RESTRICT weight = p.row(i);
         const std::size_t seen = first + i + 1;
-        const float mean = B::dot(weight, static_cast<const float*>(row), seen);
-        for (std::size_t j = 0; j < keys; ++j) row[j] = weight[j] * (row[j] - mean) * scale;
+        B::softmax_backward(scale, p.row(i), ds.row(i), seen);
+        std::fill(ds.row(i) + seen, ds.row(i) + keys, 0.0F);
       }
       const matrix_view<const float> ds_in = ds;
       B::gemm_nn(ds_in, detail::head_of(k, group, d, 0, keys),

@@ -114,7 +114,7 @@ class checkpoint {
     std::vector<float> values;
     std::vector<double> losses;
   };
-  static constexpr std::string_view format = "crayon training checkpoint 1";
+  static constexpr std::string_view format = "crayon training checkpoint 2";
 
   result<std::size_t> begin(const std::string& stage, std::span<const parameter_group> groups,
                             adamw& optimizer, rng& random) {

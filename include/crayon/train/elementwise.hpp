@@ -96,26 +96,13 @@ void silu_mul_forward(matrix_view<const float> gate, matrix_view<const float> up
   for (std::size_t t = 0; t < y.rows; ++t) B::silu_mul(gate.row(t), up.row(t), y.row(t), y.cols);
 }
 
-/// With s = sigmoid(gate): d_gate = dy up s (1 + gate (1 - s)), d_up = dy gate s. The exponential
-/// is the backend's: s = silu(gate) / gate. `ones` has dy.cols floats of value 1.
+/// With s = sigmoid(gate): d_gate = dy up s (1 + gate (1 - s)), d_up = dy gate s, row by row.
 template <kernel_backend B>
 void silu_mul_backward(matrix_view<const float> gate, matrix_view<const float> up,
                        matrix_view<const float> dy, matrix_view<float> d_gate,
-                       matrix_view<float> d_up, const float* ones) noexcept {
+                       matrix_view<float> d_up) noexcept {
   for (std::size_t t = 0; t < dy.rows; ++t) {
-    const float* CRAYON_RESTRICT g = gate.row(t);
-    const float* CRAYON_RESTRICT u = up.row(t);
-    const float* CRAYON_RESTRICT d = dy.row(t);
-    float* CRAYON_RESTRICT dg = d_gate.row(t);
-    float* CRAYON_RESTRICT du = d_up.row(t);
-    B::silu_mul(g, ones, du, dy.cols);
-    for (std::size_t j = 0; j < dy.cols; ++j) {
-      const float silu = du[j];
-      const bool zero = g[j] == 0;
-      const float s = (zero ? 0.5F : silu) / (zero ? 1.0F : g[j]);
-      dg[j] = d[j] * u[j] * (s + silu * (1 - s));
-      du[j] = d[j] * silu;
-    }
+    B::silu_mul_backward(gate.row(t), up.row(t), dy.row(t), d_gate.row(t), d_up.row(t), dy.cols);
   }
 }
 

@@ -105,9 +105,9 @@ void gated_lora_forward(const lora_site& site, const float* factors, const batch
                         matrix_view<float> gated, matrix_view<float> y, float* gate,
                         const site_dropout& dropout = {}) noexcept {
   CRAYON_ASSERT(x.rows == gated.rows && x.rows == y.rows);
-  const matrix_view<const float> b(factors + site.b, site.out, site.total);
+  const matrix_view<const float> b(factors + site.b, site.total, site.out);
   gated_lora_rows<B>(site, factors, batch, weights, x, gated, gate, dropout);
-  B::gemm_nt(matrix_view<const float>(gated), b, y, true);
+  B::gemm_nn(matrix_view<const float>(gated), b, y, true);
 }
 
 /// dB += dy^T gated, du = gate(dy B), dA += du^T x, dx += du A. `dx` may be empty; `du`
@@ -123,10 +123,10 @@ void gated_lora_backward(const lora_site& site, const float* factors, const batc
                          const site_dropout& dropout = {}) noexcept {
   CRAYON_ASSERT(x.rows == gated.rows && x.rows == dy.rows && x.rows == du.rows);
   const matrix_view<const float> a(factors + site.a, site.total, site.in);
-  const matrix_view<const float> b(factors + site.b, site.out, site.total);
-  B::gemm_tn(dy, matrix_view<const float>(gated),
-             matrix_view<float>(d_factors + site.b, site.out, site.total), true);
-  B::gemm_nn(dy, b, du, false);
+  const matrix_view<const float> b(factors + site.b, site.total, site.out);
+  B::gemm_tn(matrix_view<const float>(gated), dy,
+             matrix_view<float>(d_factors + site.b, site.total, site.out), true);
+  B::gemm_nt(dy, b, du, false);
   if (d_gates != nullptr) detail::add_products(site, batch, du, gated, d_gates);
   detail::gate_rows(site, batch, weights, du, gate);
   const matrix_view<const float> du_in = du, in = dropout.input(x);

@@ -11,6 +11,7 @@
 
 #include <crayon/concepts.hpp>
 #include <crayon/core/aligned.hpp>
+#include <crayon/train/frozen_panels.hpp>
 #include <crayon/train/llama_backward.hpp>
 
 namespace crayon::train {
@@ -19,10 +20,20 @@ namespace crayon::train {
 /// on the executor or on who ran what.
 struct sharding {
   std::size_t shards = 0;  ///< tasks, each with a gradient of its own; 0: as many as the threads
-  std::size_t rows = 512;  ///< a pass takes sequences up to that many rows (at least one)
+  /// A pass takes sequences up to that many rows (at least one). 0: 128 where the model has at most
+  /// `small_model` weights, so that what a pass reads and writes stays in the caches, else 512.
+  std::size_t rows = 0;
   /// Only the input of each layer is kept from forward to backward, the rest is computed again:
   /// about a third more time for a fraction of the memory. The gradient is the same to the bit.
   bool recompute = false;
+  /// What panels of a frozen model's projections may take, in bytes; see `frozen_panels`. Models
+  /// that need more are read as they are.
+  std::size_t panels = std::size_t{64} << 20;
+  /// In batches of at least that many rows whose sequences all have the same adapter weights, the
+  /// adapters are merged into the panels.
+  std::size_t merge_rows = 512;
+
+  static constexpr std::size_t small_model = std::size_t{1} << 22;
 };
 
 /// Which parts of the model learn.
@@ -38,16 +49,24 @@ class batch_gradient {
                  sharding spread, std::size_t threads)
       : rope_(weights.config().head_dim, weights.config().context, weights.config().rope_theta,
               weights.config().scaling),
-        rows_(spread.rows),
+        weights_(weights),
+        adapters_(factors),
+        merge_rows_(spread.merge_rows),
+        rows_(spread.rows != 0                                   ? spread.rows
+              : weights.matrices_size() <= sharding::small_model ? 128
+                                                                 : 512),
         matrices_(what == trainable::weights ? weights.matrices_size() : 0),
         norms_(what == trainable::weights ? weights.norms().size() : 0),
         factors_(what == trainable::factors ? factors->values().size() : 0) {
     const std::size_t shards =
         std::max<std::size_t>(spread.shards == 0 ? threads : spread.shards, 1);
     CRAYON_ASSERT(what == trainable::factors || weights.storage() == stored_as::f32);
+    has_panels_ =
+        what == trainable::factors && frozen_panels::bytes_of(weights.config()) <= spread.panels;
     passes_.reserve(shards);
     for (std::size_t i = 0; i < shards; ++i) {
-      passes_.emplace_back(weights, rope_, factors, spread.recompute);
+      passes_.emplace_back(weights, rope_, factors, spread.recompute,
+                           has_panels_ ? &panels_ : nullptr);
     }
     sums_.resize(shards);
     gradients_.resize(shards);
@@ -119,7 +138,7 @@ class batch_gradient {
   /// Bytes of gradients, activations and what else a pass needs; activations grow to what the
   /// largest pass so far needed.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    std::size_t sum = 0;
+    std::size_t sum = panels_.bytes();
     for (const auto& g : gradients_) sum += g.size() * sizeof(float);
     for (const auto& pass : passes_) sum += pass.bytes();
     return sum;
@@ -142,6 +161,7 @@ class batch_gradient {
   void run(const packed_batch& batch, matrix_view<const float> adapter_weights, X& tasks,
            bool backward) {
     split(batch);
+    if (has_panels_) hold_panels(batch, adapter_weights, backward && dropout_.on(), tasks);
     if (wants_gates_) gates_.assign(batch.sequences() * adapter_weights.cols, 0.0F);
     tasks.parallel_for(passes_.size(), [&](std::size_t shard) {
       float* g = gradients_[shard].data();
@@ -165,6 +185,16 @@ class batch_gradient {
       }
       sums_[shard] = sum;
     });
+  }
+
+  /// Merged where all sequences have the same adapter weights, and rows enough to be worth it.
+  template <executor X>
+  void hold_panels(const packed_batch& batch, matrix_view<const float> w, bool drops, X& tasks) {
+    bool alike = !drops && batch.rows() >= merge_rows_;
+    for (std::size_t s = 1; alike && s < batch.sequences(); ++s) {
+      alike = std::equal(w.row(s), w.row(s) + w.cols, w.row(0));
+    }
+    panels_.template hold<B>(weights_, adapters_, alike ? w.row(0) : nullptr, tasks);
   }
 
   /// Consecutive sequences for each shard, about the same number of rows.
@@ -209,6 +239,11 @@ class batch_gradient {
   }
 
   model::rope_table rope_;
+  base_weights weights_;
+  const lora_factors* adapters_;
+  frozen_panels panels_;
+  bool has_panels_ = false;
+  std::size_t merge_rows_;
   std::size_t rows_;
   std::size_t matrices_, norms_, factors_;
   std::size_t scored_ = 0;  // of all batches since begin()

@@ -10,11 +10,12 @@
 #include <crayon/model/rope.hpp>
 #include <crayon/train/base_weights.hpp>
 #include <crayon/train/batch.hpp>
-#include <crayon/train/cross_entropy.hpp>
 #include <crayon/train/elementwise.hpp>
+#include <crayon/train/frozen_panels.hpp>
 #include <crayon/train/gated_lora.hpp>
 #include <crayon/train/gradient_sink.hpp>
 #include <crayon/train/llama_buffers.hpp>
+#include <crayon/train/scored_loss.hpp>
 
 namespace crayon::train {
 
@@ -27,10 +28,12 @@ class llama_backward {
 
   /// `factors` may be null. What these refer to must outlive the object. With `recompute` only
   /// the inputs of the layers are kept from forward to backward, which computes the rest again:
-  /// memory of one layer instead of all, for a third more time.
+  /// memory of one layer instead of all, for a third more time. `panels` (or null) stand for the
+  /// projections of a frozen model; before each pass with merged ones, they must hold the factors.
   llama_backward(const base_weights& weights, const model::rope_table& rope,
-                 const lora_factors* factors, bool recompute = false)
-      : weights_(weights), rope_(&rope), factors_(factors), recompute_(recompute) {
+                 const lora_factors* factors, bool recompute = false,
+                 const frozen_panels* panels = nullptr)
+      : weights_(weights), rope_(&rope), factors_(factors), recompute_(recompute), panels_(panels) {
     CRAYON_ASSERT(weights.config().layers > 0);
   }
 
@@ -45,7 +48,7 @@ class llama_backward {
   /// then `sink.factors` must be there in a backward pass. Gradients of weights need f32 ones.
   loss_sum operator()(const batch_view& batch, const_matrix adapter_weights, float scale,
                       const gradient_sink& sink) {
-    buffers_.fit(weights_.config(), batch, factors_, recompute_, dropout_.on());
+    buffers_.fit(weights_.config(), batch, factors_, recompute_, dropout_.on(), merged());
     if (buffers_.scored_rows.empty()) return {};
     batch_ = &batch;
     scored_ = {{}, {}, buffers_.scored_offsets, batch.first_sequence};
@@ -57,7 +60,7 @@ class llama_backward {
       attention_block_forward(layer);
       mlp_block_forward(layer, true);
     }
-    const loss_sum sum = head(scale);
+    const loss_sum sum = scored_loss<B>(weights_, buffers_, sink_, scale);
     if (sink_.frozen()) return sum;
     for (std::size_t layer = c.layers; layer-- > 0;) {
       if (recompute_ && !is_last(layer)) {
@@ -101,10 +104,15 @@ class llama_backward {
     return is_last(layer) && p >= projection::o ? scored_ : *batch_;
   }
 
-  /// Where the gated rank channels of a site are kept from forward to backward.
+  [[nodiscard]] bool merged() const noexcept { return panels_ != nullptr && panels_->merged(); }
+
+  /// Where the gated rank channels of a site are kept from forward to backward; merged adapters
+  /// have them in the backward pass only.
   [[nodiscard]] matrix gated_rows(const lora_site& site, projection p,
                                   std::size_t rows) const noexcept {
-    const std::size_t i = recompute_ ? static_cast<std::size_t>(p) : factors_->number(site);
+    const std::size_t i = merged()     ? 0
+                          : recompute_ ? static_cast<std::size_t>(p)
+                                       : factors_->number(site);
     return {buffers_.lora[i].data(), rows, site.total};
   }
 
@@ -120,7 +128,13 @@ class llama_backward {
 
   /// y (+)= x W^T + adapters.
   void linear_forward(std::size_t layer, projection p, const_matrix x, matrix y, bool accumulate) {
-    base_forward<B>(x, weights_.linear(layer, p), y, accumulate);
+    const base_matrix w = weights_.linear(layer, p);
+    if (panels_ != nullptr) {
+      panels_->template forward<B>(model::llama_config::site(layer, p), w, x, y, accumulate);
+      if (merged()) return;
+    } else {
+      base_forward<B>(x, w, y, accumulate);
+    }
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_forward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
                             x, gated_rows(*site, p, x.rows), y, buffers_.lora_gate.data(),
@@ -133,10 +147,20 @@ class llama_backward {
                        bool accumulate) {
     const base_matrix w = weights_.linear(layer, p);
     if (sink_.matrices != nullptr) B::gemm_tn(dy, x, gradient(w), true);
-    if (!dx.empty()) base_backward<B>(dy, w, dx, accumulate);
+    if (!dx.empty() && panels_ != nullptr) {
+      panels_->template backward<B>(model::llama_config::site(layer, p), w, dy, dx, accumulate);
+    } else if (!dx.empty()) {
+      base_backward<B>(dy, w, dx, accumulate);
+    }
     if (const lora_site* site = adapted(layer, p)) {
+      const matrix gated = gated_rows(*site, p, x.rows);
+      if (merged()) {
+        gated_lora_rows<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
+                           x, gated, buffers_.lora_gate.data(), dropout_of(layer, p));
+        dx = {};
+      }
       gated_lora_backward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                             x, gated_rows(*site, p, x.rows), dy, dx, sink_.factors,
+                             x, gated, dy, dx, sink_.factors,
                              matrix(buffers_.d_lora.data(), dy.rows, site->total),
                              buffers_.lora_gate.data(), sink_.gates, dropout_of(layer, p));
     }
@@ -211,7 +235,8 @@ class llama_backward {
     linear_forward(layer, projection::up, l.mlp_in.view(), l.up.view(), false);
     silu_mul_forward<B>(l.gate.view(), l.up.view(), l.product.view());
     if (!whole) {
-      if (const lora_site* site = adapted(layer, projection::down)) {
+      const lora_site* site = adapted(layer, projection::down);
+      if (site != nullptr && !merged()) {
         gated_lora_rows<B>(*site, factors_->values().data(), batch_of(layer, projection::down),
                            adapter_weights_, l.product.view(),
                            gated_rows(*site, projection::down, l.product.view().rows),
@@ -233,40 +258,12 @@ class llama_backward {
     const matrix d_product = part(b.d_product), d_gate = part(b.d_gate), d_up = part(b.d_up);
     const matrix d_normed = part(b.d_normed);
     linear_backward(layer, projection::down, l.product.view(), d_stream, d_product, false);
-    silu_mul_backward<B>(l.gate.view(), l.up.view(), d_product, d_gate, d_up, b.ones.data());
+    silu_mul_backward<B>(l.gate.view(), l.up.view(), d_product, d_gate, d_up);
     linear_backward(layer, projection::gate, l.mlp_in.view(), d_gate, d_normed, false);
     linear_backward(layer, projection::up, l.mlp_in.view(), d_up, d_normed, true);
     const float* norm = weights_.mlp_norm(layer);
     rms_norm_backward<B>(l.middle.view(), norm, epsilon(), d_normed, d_stream, gradient(norm),
                          b.scratch.data());
-  }
-
-  /// Final norm, logits and loss of the scored rows, some rows at a time; leaves their gradient in
-  /// d_scored.
-  loss_sum head(float scale) {
-    auto& b = buffers_;
-    const float* norm = weights_.final_norm();
-    const base_matrix w = weights_.head();
-    const matrix normed = b.scored_normed.view(), d_normed = b.d_scored_normed.view();
-    rms_norm_forward<B>(b.scored.view(), norm, epsilon(), normed);
-    loss_sum sum;
-    const std::size_t chunk = b.logits.view().rows;
-    for (std::size_t first = 0; first < normed.rows; first += chunk) {
-      const std::size_t count = std::min(chunk, normed.rows - first);
-      const matrix logits = b.logits.view().rows_from(0, count);
-      const const_matrix x = normed.rows_from(first, count), d_logits = logits;
-      base_forward<B>(x, w, logits, false);
-      sum += cross_entropy<B>(
-          logits, std::span<const std::int32_t>(b.scored_targets).subspan(first, count), scale);
-      if (sink_.frozen()) continue;
-      if (sink_.matrices != nullptr) B::gemm_tn(d_logits, x, gradient(w), true);
-      base_backward<B>(d_logits, w, d_normed.rows_from(first, count), false);
-    }
-    if (sink_.frozen()) return sum;
-    std::fill_n(b.d_scored.data(), b.d_scored.view().size(), 0.0F);
-    rms_norm_backward<B>(b.scored.view(), norm, epsilon(), d_normed, b.d_scored.view(),
-                         gradient(norm), b.scratch.data());
-    return sum;
   }
 
   /// Below the first layer there is only the embedding.
@@ -283,6 +280,7 @@ class llama_backward {
   const model::rope_table* rope_;
   const lora_factors* factors_;
   bool recompute_;
+  const frozen_panels* panels_;
   adapter_dropout dropout_;
   llama_buffers buffers_;
   const batch_view* batch_ = nullptr;

@@ -60,20 +60,20 @@ struct llama_buffers {
   buffer d_stream;  ///< (rows, dim) gradient of the residual stream
   buffer d_normed;  ///< (rows, dim)
   buffer d_mixed, dq, dk, dv, d_gate, d_up, d_product;
-  buffer ones;     ///< (1, hidden)
   buffer scratch;  ///< attention blocks, and one row
   std::vector<std::size_t> scored_rows;
   std::vector<std::size_t> scored_offsets;  ///< sequence s has [scored_offsets[s], [s + 1]) of them
   std::vector<std::int32_t> scored_targets;
   std::vector<std::size_t> probability_offsets;
-  std::vector<buffer> lora;  ///< per adapted site, or per projection, (rows, total)
+  std::vector<buffer> lora;  ///< per adapted site, per projection, or one; (rows, total)
   buffer d_lora, lora_gate;
   buffer dropped;  ///< (rows, in) of the widest adapted site
   bool recompute = false;
 
   /// `recompute_layers`: activations of one layer at a time are kept, and the inputs of all.
+  /// `merged`: the adapters' own channels are not kept.
   void fit(const model::llama_config& c, const batch_view& batch, const lora_factors* factors,
-           bool recompute_layers, bool drops) {
+           bool recompute_layers, bool drops, bool merged) {
     const std::size_t rows = batch.rows();
     recompute = recompute_layers;
     find_scored(c, batch);
@@ -92,7 +92,6 @@ struct llama_buffers {
     for (buffer* b : {&d_mixed, &dq}) b->shape(rows, c.q_dim());
     for (buffer* b : {&dk, &dv}) b->shape(rows, c.kv_dim());
     for (buffer* b : {&d_gate, &d_up, &d_product}) b->shape(rows, c.hidden);
-    std::fill_n(ones.shape(1, c.hidden).data, c.hidden, 1.0F);
     scratch.shape(1, std::max(attention_block * longest_, c.dim));
     if (factors == nullptr) return;
     std::size_t widest = 0, widest_in = 0;
@@ -100,9 +99,12 @@ struct llama_buffers {
       widest = std::max(widest, site.total);
       widest_in = std::max(widest_in, site.in);
     }
-    lora.resize(recompute ? model::projections_per_layer : factors->sites().size());
-    for (std::size_t s = 0; s < lora.size(); ++s) {
-      lora[s].shape(rows, recompute ? widest : factors->sites()[s].total);
+    const std::size_t kept = merged      ? 1
+                             : recompute ? model::projections_per_layer
+                                         : factors->sites().size();
+    if (lora.size() < kept) lora.resize(kept);
+    for (std::size_t s = 0; s < kept; ++s) {
+      lora[s].shape(rows, merged || recompute ? widest : factors->sites()[s].total);
     }
     d_lora.shape(rows, widest);
     lora_gate.shape(1, widest);
@@ -137,7 +139,7 @@ struct llama_buffers {
           l.product);
     }
     add(scored_mixed, scored, scored_normed, logits, d_scored, d_scored_normed, d_scored_mixed,
-        d_stream, d_normed, d_mixed, dq, dk, dv, d_gate, d_up, d_product, ones, scratch, d_lora,
+        d_stream, d_normed, d_mixed, dq, dk, dv, d_gate, d_up, d_product, scratch, d_lora,
         lora_gate, dropped);
     return sum;
   }

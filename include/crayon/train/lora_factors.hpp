@@ -26,7 +26,7 @@ struct lora_site {
   std::size_t total = 0;  ///< N * rank
   float scale = 1;
   std::size_t a = 0;  ///< offset of A_cat (total, in): the rows of adapter i follow those of i - 1
-  std::size_t b = 0;  ///< offset of B_cat (out, total): likewise its columns
+  std::size_t b = 0;  ///< offset of B_cat^T (total, out): likewise
   bool factor_wise = false;  ///< the factors are averaged, not their products
 };
 
@@ -80,7 +80,7 @@ class lora_factors {
         const float* row = values_.data() + site.a + (i * site.rank + r) * site.in;
         for (std::size_t j = 0; j < site.in; ++j) a(r, j) = row[j];
         for (std::size_t o = 0; o < site.out; ++o) {
-          b(o, r) = values_[site.b + o * site.total + i * site.rank + r];
+          b(o, r) = values_[site.b + (i * site.rank + r) * site.out + o];
         }
       }
     }
@@ -91,9 +91,7 @@ class lora_factors {
     std::vector<factor_run> runs;
     for (const auto& site : sites_) {
       runs.push_back({site.a + i * site.rank * site.in, site.rank * site.in});
-      for (std::size_t o = 0; o < site.out; ++o) {
-        runs.push_back({site.b + o * site.total + i * site.rank, site.rank});
-      }
+      runs.push_back({site.b + i * site.rank * site.out, site.rank * site.out});
     }
     return runs;
   }
@@ -156,7 +154,7 @@ class lora_factors {
         float* row = values_.data() + site.a + (i * site.rank + r) * site.in;
         for (std::size_t j = 0; j < site.in; ++j) row[j] = f.a(r, j);
         for (std::size_t o = 0; o < site.out; ++o) {
-          values_[site.b + o * site.total + i * site.rank + r] = f.b(o, r);
+          values_[site.b + (i * site.rank + r) * site.out + o] = f.b(o, r);
         }
       }
     }

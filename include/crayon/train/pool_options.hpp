@@ -181,6 +181,8 @@ namespace detail {
           {"threads", text(threads)},
           {"shards", text(t.spread.shards)},
           {"rows", text(t.spread.rows)},
+          {"panels", text(t.spread.panels)},
+          {"merge_rows", text(t.spread.merge_rows)},
           {"accumulate", text(t.accumulate)},
           {"dropout", real(t.dropout.rate) + ", seed " + text(t.dropout.seed)},
           {"adapters", text(o.adapters)},

@@ -20,6 +20,8 @@ float use_all(float* x, std::size_t n) {
   B::softmax(x, n);
   B::rms_norm(x, x, 1, x, n);
   B::silu_mul(x, x, x, n);
+  B::silu_mul_backward(x, x, x, x, x, n);
+  B::softmax_backward(1, x, x, n);
   const auto* half = reinterpret_cast<const f16*>(x);
   const auto* brain = reinterpret_cast<const bf16*>(x);
   B::axpy(1, half, x, n);
