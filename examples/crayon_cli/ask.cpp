@@ -160,6 +160,9 @@ result<void> run(const ask_options& o, json& report) {
   }
   if (made.blended() != nullptr) used.adapter = engine::adapter_hash(*made.blended());
   used.server = o.server_model;
+  if (!policy.looks_at(router::signal_kind::domain_mismatch)) {
+    used.domains = router.bound_to.domains;  // measured to be recorded, not to decide
+  }
   CRAYON_CHECK(router::check_binding(router.bound_to, used, o.router));
   if (!policy.budget) return ask(std::move(made), policy, o, report);
 

@@ -31,6 +31,10 @@ struct measured {
     return std::any_of(line->on.begin(), line->on.end(),
                        [](signal_kind on) { return router::needs_tokens(on); });
   }
+  [[nodiscard]] bool looks_at(signal_kind which) const {
+    if (!line) return signal == which;
+    return std::find(line->on.begin(), line->on.end(), which) != line->on.end();
+  }
   /// Of the rows, larger is riskier.
   [[nodiscard]] std::vector<double> risks(const route_rows& rows) const {
     if (!line) return rows.scores.front().risk();
@@ -198,12 +202,14 @@ result<void> check(const route_fit_options& o, const measured& score) {
     return wrong(score.line ? "one of --signals is not known after prefill"
                             : std::string(name(score.signal)) + " is not known after prefill");
   }
-  const bool on_domains = score.line
-                              ? std::find(score.line->on.begin(), score.line->on.end(),
-                                          signal_kind::domain_mismatch) != score.line->on.end()
-                              : score.signal == signal_kind::domain_mismatch;
-  if (on_domains && o.domains.empty()) {
+  if (score.looks_at(signal_kind::domain_mismatch) && o.domains.empty()) {
     return wrong("domain_mismatch needs --domains: the space that it was measured in");
+  }
+  for (const auto task : {signal_kind::domain_mismatch, signal_kind::scope_distance}) {
+    if (score.looks_at(task) && o.pool.empty()) {
+      return wrong(std::string(name(task)) +
+                   " needs --pool: crayon ask measures it to samples that a pool was blended by");
+    }
   }
   return {};
 }

@@ -123,6 +123,12 @@ TEST_CASE("route fit: lines and budgets that cannot be are refused", "[route]") 
   says("--policy linear --signals margin,perplexity --promise mean --after-prefill",
        "not known after prefill");
   says("--policy linear --signals domain_mismatch --promise mean", "needs --domains");
+  // Without a pool there is nothing that crayon ask could measure them to.
+  says("--policy linear --signals margin,domain_mismatch --promise mean --domains D.safetensors",
+       "domain_mismatch needs --pool");
+  write(w / "s.csv", "scope_distance,device_ok,server_ok\n1,1,1\n3,0,1\n");
+  says("--score scope_distance --promise none", "scope_distance needs --pool");
+  write(w / "s.csv", line_rows());
   says("--policy linear --signals margin --promise mean --fit-share 0", "0 queries of 1 signals");
   says("--score margin --promise mean --budget 0.5", "it would keep what the promise sends");
   says("--score margin --promise none --budget 1.5", "--budget");
@@ -266,6 +272,12 @@ TEST_CASE("route domains: the space that ask measures the mismatch in", "[route]
   CHECK(done.status == 1);
   CHECK(done.err.find("fitted to the domains " + made["hash"].get<std::string>()) !=
         std::string::npos);
+  // A router that looks at no domains does not mind which are recorded.
+  done = w.run(
+      "route fit --scores s.csv --model model.bin --pool pool.safetensors --out R.json "
+      "--score margin --promise none");
+  REQUIRE(done.status == 0);
+  CHECK(std::isfinite(mismatch("twice 7")));
   // One domain alone, or tasks that are not told.
   CHECK(w.run(make + "--data samples.jsonl").status == 0);
   write(w / "one.jsonl", R"({"prompt": "a", "completion": "b"})");
