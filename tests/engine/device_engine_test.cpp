@@ -9,6 +9,10 @@
 
 #include <crayon/blend/activations.hpp>
 #include <crayon/blend/linear.hpp>
+#include <crayon/engine/customized_task.hpp>
+#include <crayon/engine/device_answer.hpp>
+#include <crayon/engine/matched_samples.hpp>
+#include <crayon/engine/sample.hpp>
 #include <crayon/model/generate.hpp>
 
 #include "../catch.hpp"

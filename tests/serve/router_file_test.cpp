@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/serve/router_file.hpp>
+#include <crayon/serve/router_members.hpp>
 
 #include <dirent.h>
 #include <unistd.h>

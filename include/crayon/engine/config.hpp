@@ -41,19 +41,22 @@ struct default_config {
   using executor = crayon::serial_executor;
 };
 
+/// One weight per adapter, or one per adapter and site where the blend can take them.
+template <class C>
+concept weighs_adapters =
+    crayon::matcher<typename C::matcher> ||
+    (site_matcher<typename C::matcher> &&
+     blend::blends_sites<typename C::blend, adapter::pool<typename C::adapter_element>>);
+
 /// A bundle that an engine can be made of.
 template <class C>
-concept engine_config =
-    kernel_backend<typename C::backend> && crayon::element<typename C::element> &&
-    crayon::element<typename C::adapter_element> && text_tokenizer<typename C::tokenizer> &&
-    embedding_policy<typename C::embedding> &&
+concept engine_config = kernel_backend<typename C::backend> &&
+    crayon::element<typename C::element> && crayon::element<typename C::adapter_element> &&
+    text_tokenizer<typename C::tokenizer> && embedding_policy<typename C::embedding> &&
     blend_policy<typename C::blend, adapter::pool<typename C::adapter_element>> &&
-    (crayon::matcher<typename C::matcher> ||
-     (site_matcher<typename C::matcher> &&
-      blend::blends_sites<typename C::blend, adapter::pool<typename C::adapter_element>>)) &&
-    engine::scope_distance<typename C::scope_distance>&& router_policy<
-        typename C::router>&& router::decision_schedule<typename C::decide_at>&& crayon::
-        sampler<typename C::sampler>&& crayon::executor<typename C::executor>;
+    weighs_adapters<C> && engine::scope_distance<typename C::scope_distance> &&
+    router_policy<typename C::router> && router::decision_schedule<typename C::decide_at> &&
+    crayon::sampler<typename C::sampler> && crayon::executor<typename C::executor>;
 
 static_assert(engine_config<default_config>);
 
