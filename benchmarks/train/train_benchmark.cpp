@@ -75,7 +75,8 @@ void gradient(benchmark::State& state, const model::llama_config& config, std::s
 }
 
 /// One gradient of an adapter of rank 8 at all sites of a model with stories15M's shape, stored as
-/// E: 8 sequences of 128 rows, all scored. recompute: activations of one layer at a time.
+/// E: 8 sequences of 128 rows, all scored. recompute: activations of one layer at a time. bf16:
+/// activations that wait are rounded.
 template <element E>
 void frozen(benchmark::State& state) {
   const model::llama_config config{.dim = 288,
@@ -103,8 +104,12 @@ void frozen(benchmark::State& state) {
   }
   const std::vector<float> ones(batch.sequences(), 1.0F);
   thread_pool threads(2);
-  train::batch_gradient<backend> compute(weights, &factors, train::trainable::factors,
-                                         {.recompute = state.range(0) != 0}, threads.concurrency());
+  train::batch_gradient<backend> compute(
+      weights, &factors, train::trainable::factors,
+      {.recompute = state.range(0) != 0,
+       .activations =
+           state.range(2) != 0 ? train::activation_type::bf16 : train::activation_type::f32},
+      threads.concurrency());
   compute.drop({static_cast<float>(state.range(1)) / 100, 1});
   const matrix_view<const float> w(ones.data(), ones.size(), 1);
   for (auto _ : state) benchmark::DoNotOptimize(compute.compute(batch, w, threads));
@@ -171,20 +176,22 @@ void dropout(benchmark::State& state) {
 
 BENCHMARK(frozen<float>)
     ->Name("adapter_15M/f32")
-    ->ArgNames({"recompute", "dropout"})
-    ->Args({0, 0})
-    ->Args({1, 0})
-    ->Args({0, 10})
+    ->ArgNames({"recompute", "dropout", "bf16"})
+    ->Args({0, 0, 0})
+    ->Args({1, 0, 0})
+    ->Args({0, 0, 1})
+    ->Args({1, 0, 1})
+    ->Args({0, 10, 0})
     ->UseRealTime();
 BENCHMARK(frozen<bf16>)
     ->Name("adapter_15M/bf16")
-    ->ArgNames({"recompute", "dropout"})
-    ->Args({0, 0})
+    ->ArgNames({"recompute", "dropout", "bf16"})
+    ->Args({0, 0, 0})
     ->UseRealTime();
 BENCHMARK(frozen<f16>)
     ->Name("adapter_15M/f16")
-    ->ArgNames({"recompute", "dropout"})
-    ->Args({0, 0})
+    ->ArgNames({"recompute", "dropout", "bf16"})
+    ->Args({0, 0, 0})
     ->UseRealTime();
 BENCHMARK(attention);
 BENCHMARK(cross_entropy)->Arg(512)->Arg(32000);

@@ -522,6 +522,10 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
       ->capture_default_str();
   c.add_flag("--recompute", how.training.spread.recompute,
              "Keep one layer's activations instead of all: less memory, a third more time");
+  using activation_type = train::activation_type;
+  add_choice(c, "--activations", how.training.spread.activations,
+             {{"f32", activation_type::f32}, {"bf16", activation_type::bf16}},
+             "What waits for the backward pass; bf16 takes half of the memory or less");
   c.add_option("--checkpoint", how.checkpoint.file,
                "The same command goes on from there after an interruption, to the same bits")
       ->type_name("FILE");

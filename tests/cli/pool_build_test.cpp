@@ -61,7 +61,7 @@ TEST_CASE("pool build: each option is what the file and the report say") {
   CHECK(tasks->info().blend == "concat");
 
   run("--adapters 2 --init kmeans --start random --weights sample --policy linear --tau 0.2 "
-      "--dropout 0.1 --decay 0.1 --recompute");
+      "--dropout 0.1 --decay 0.1 --recompute --activations bf16");
   const auto clusters = built(w);
   REQUIRE(clusters);
   CHECK(clusters->info().names == std::vector<std::string>{"adapter-0", "adapter-1"});

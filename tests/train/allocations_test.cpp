@@ -25,10 +25,11 @@ TEST_CASE("a training step allocates nothing after the first", "[train]") {
   std::vector<std::int32_t> tokens(12);
   for (auto& t : tokens) t = static_cast<std::int32_t>(random.below(test::tiny_model.vocab));
   thread_pool threads(2);
-  for (const bool recompute : {false, true}) {
+  for (const int kept : {0, 1, 2, 3}) {
     train::training_options<> options;
     options.steps = 6;
-    options.spread = {.shards = 2, .rows = 20, .recompute = recompute};
+    options.spread = {.shards = 2, .rows = 20, .recompute = kept % 2 == 1};
+    if (kept >= 2) options.spread.activations = train::activation_type::bf16;
     options.accumulate = 2;
     options.dropout = {0.1F, 5};
     std::vector<std::size_t> counts;

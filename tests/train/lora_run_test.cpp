@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 using namespace crayon;
 
 TEST_CASE("200 steps of LoRA training on stories260K have the losses of PEFT's run", "[train]") {
+  const auto kept = GENERATE(train::activation_type::f32, train::activation_type::bf16);
   const char* chosen = std::getenv("CRAYON_DATA");
   const std::string path =
       (chosen != nullptr ? chosen : std::string(CRAYON_SOURCE_DIR "/../shared/data")) +
@@ -54,6 +56,7 @@ TEST_CASE("200 steps of LoRA training on stories260K have the losses of PEFT's r
   options.schedule = {.peak = 5e-3F, .warm_up = 10};
   options.optimizer.decay = 0.01F;
   options.spread.shards = 2;
+  options.spread.activations = kept;
   std::vector<double> mine;
   serial_executor serial;
   const auto done = train::train_adapter<simd::highway_dynamic>(
@@ -73,6 +76,14 @@ TEST_CASE("200 steps of LoRA training on stories260K have the losses of PEFT's r
   INFO("last loss " << mine.back() << ", PEFT's " << losses.back() << ", furthest apart " << worst);
   CHECK(mine.front() == Approx(losses.front()).epsilon(1e-5));
   CHECK(mine.back() < 0.75 * mine.front());
-  CHECK(mine.back() == Approx(losses.back()).epsilon(0.01));
-  CHECK(worst < 0.01);
+  if (kept == train::activation_type::f32) {
+    CHECK(mine.back() == Approx(losses.back()).epsilon(0.01));
+    CHECK(worst < 0.01);
+  } else {  // other roundings, another path: single batches differ by up to 3 %
+    const auto last = [](const auto& run) {
+      return std::accumulate(run.end() - 20, run.end(), 0.0) / 20;
+    };
+    CHECK(last(mine) == Approx(last(losses)).epsilon(0.01));
+    CHECK(worst < 0.05);
+  }
 }

@@ -24,8 +24,11 @@ struct sharding {
   /// `small_model` weights, so that what a pass reads and writes stays in the caches, else 512.
   std::size_t rows = 0;
   /// Only the input of each layer is kept from forward to backward, the rest is computed again:
-  /// about a third more time for a fraction of the memory. The gradient is the same to the bit.
+  /// about a third more time for a fraction of the memory. The gradient is the same to the bit
+  /// (where activations are f32).
   bool recompute = false;
+  /// What the layers keep from forward to backward, rounded or not.
+  activation_type activations = activation_type::f32;
   /// What panels of a frozen model's projections may take, in bytes; see `frozen_panels`. Models
   /// that need more are read as they are.
   std::size_t panels = std::size_t{64} << 20;
@@ -65,7 +68,7 @@ class batch_gradient {
         what == trainable::factors && frozen_panels::bytes_of(weights.config()) <= spread.panels;
     passes_.reserve(shards);
     for (std::size_t i = 0; i < shards; ++i) {
-      passes_.emplace_back(weights, rope_, factors, spread.recompute,
+      passes_.emplace_back(weights, rope_, factors, keeping{spread.recompute, spread.activations},
                            has_panels_ ? &panels_ : nullptr);
     }
     sums_.resize(shards);

@@ -26,14 +26,13 @@ class llama_backward {
   using const_matrix = matrix_view<const float>;
   using matrix = matrix_view<float>;
 
-  /// `factors` may be null. What these refer to must outlive the object. With `recompute` only
-  /// the inputs of the layers are kept from forward to backward, which computes the rest again:
-  /// memory of one layer instead of all, for a third more time. `panels` (or null) stand for the
-  /// projections of a frozen model; before each pass with merged ones, they must hold the factors.
+  /// `factors` may be null. What these refer to must outlive the object. `panels` (or null) stand
+  /// for the projections of a frozen model; before each pass with merged ones, they must hold the
+  /// factors.
   llama_backward(const base_weights& weights, const model::rope_table& rope,
-                 const lora_factors* factors, bool recompute = false,
+                 const lora_factors* factors, keeping keeps = {},
                  const frozen_panels* panels = nullptr)
-      : weights_(weights), rope_(&rope), factors_(factors), recompute_(recompute), panels_(panels) {
+      : weights_(weights), rope_(&rope), factors_(factors), keeps_(keeps), panels_(panels) {
     CRAYON_ASSERT(weights.config().layers > 0);
   }
 
@@ -48,7 +47,7 @@ class llama_backward {
   /// then `sink.factors` must be there in a backward pass. Gradients of weights need f32 ones.
   loss_sum operator()(const batch_view& batch, const_matrix adapter_weights, float scale,
                       const gradient_sink& sink) {
-    buffers_.fit(weights_.config(), batch, factors_, recompute_, dropout_.on(), merged());
+    buffers_.fit(weights_.config(), batch, factors_, keeps_, dropout_.on(), merged());
     if (buffers_.scored_rows.empty()) return {};
     batch_ = &batch;
     scored_ = {{}, {}, buffers_.scored_offsets, batch.first_sequence};
@@ -59,14 +58,12 @@ class llama_backward {
     for (std::size_t layer = 0; layer < c.layers; ++layer) {
       attention_block_forward(layer);
       mlp_block_forward(layer, true);
+      if (!sink_.frozen()) buffers_.keep(layer);
     }
     const loss_sum sum = scored_loss<B>(weights_, buffers_, sink_, scale);
     if (sink_.frozen()) return sum;
     for (std::size_t layer = c.layers; layer-- > 0;) {
-      if (recompute_ && !is_last(layer)) {
-        attention_block_forward(layer);
-        mlp_block_forward(layer, false);
-      }
+      restore(layer);
       mlp_block_backward(layer);
       attention_block_backward(layer);
     }
@@ -80,7 +77,7 @@ class llama_backward {
   using projection = model::projection;
 
   [[nodiscard]] matrix stream(std::size_t layer) noexcept {
-    return layer < buffers_.inputs.size() ? buffers_.inputs[layer].view() : buffers_.scored.view();
+    return layer < weights_.config().layers ? buffers_.input(layer) : buffers_.scored.view();
   }
 
   /// The gradient of a matrix of the weights.
@@ -106,16 +103,6 @@ class llama_backward {
 
   [[nodiscard]] bool merged() const noexcept { return panels_ != nullptr && panels_->merged(); }
 
-  /// Where the gated rank channels of a site are kept from forward to backward; merged adapters
-  /// have them in the backward pass only.
-  [[nodiscard]] matrix gated_rows(const lora_site& site, projection p,
-                                  std::size_t rows) const noexcept {
-    const std::size_t i = merged()     ? 0
-                          : recompute_ ? static_cast<std::size_t>(p)
-                                       : factors_->number(site);
-    return {buffers_.lora[i].data(), rows, site.total};
-  }
-
   /// The mask of that site over the rows that pass through it.
   [[nodiscard]] site_dropout dropout_of(std::size_t layer, projection p) const noexcept {
     if (!dropout_.on()) return {};
@@ -137,7 +124,7 @@ class llama_backward {
     }
     if (const lora_site* site = adapted(layer, p)) {
       gated_lora_forward<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
-                            x, gated_rows(*site, p, x.rows), y, buffers_.lora_gate.data(),
+                            x, buffers_.gated(*site, layer, p), y, buffers_.lora_gate.data(),
                             dropout_of(layer, p));
     }
   }
@@ -153,7 +140,7 @@ class llama_backward {
       base_backward<B>(dy, w, dx, accumulate);
     }
     if (const lora_site* site = adapted(layer, p)) {
-      const matrix gated = gated_rows(*site, p, x.rows);
+      const matrix gated = buffers_.gated(*site, layer, p);
       if (merged()) {
         gated_lora_rows<B>(*site, factors_->values().data(), batch_of(layer, p), adapter_weights_,
                            x, gated, buffers_.lora_gate.data(), dropout_of(layer, p));
@@ -171,8 +158,24 @@ class llama_backward {
     return {c.heads, c.kv_heads, c.head_dim};
   }
 
+  /// What the backward pass of that layer reads is in memory again.
+  void restore(std::size_t layer) {
+    if (is_last(layer) || !buffers_.one_layer()) return;
+    auto& l = buffers_.fit_layer(layer);
+    buffers_.recall(layer);
+    if (keeps_.inputs_only) {
+      attention_block_forward(layer);
+      mlp_block_forward(layer, false);
+      return;
+    }
+    rms_norm_forward<B>(stream(layer), weights_.attention_norm(layer), epsilon(),
+                        l.attention_in.view());
+    rms_norm_forward<B>(l.middle.view(), weights_.mlp_norm(layer), epsilon(), l.mlp_in.view());
+    silu_mul_forward<B>(l.gate.view(), l.up.view(), l.product.view());
+  }
+
   void attention_block_forward(std::size_t layer) {
-    auto& l = buffers_.fit_layer(weights_.config(), layer, batch_->rows());
+    auto& l = buffers_.fit_layer(layer);
     rms_norm_forward<B>(stream(layer), weights_.attention_norm(layer), epsilon(),
                         l.attention_in.view());
     const const_matrix x = l.attention_in.view();
@@ -239,7 +242,7 @@ class llama_backward {
       if (site != nullptr && !merged()) {
         gated_lora_rows<B>(*site, factors_->values().data(), batch_of(layer, projection::down),
                            adapter_weights_, l.product.view(),
-                           gated_rows(*site, projection::down, l.product.view().rows),
+                           buffers_.gated(*site, layer, projection::down),
                            buffers_.lora_gate.data(), dropout_of(layer, projection::down));
       }
       return;
@@ -279,7 +282,7 @@ class llama_backward {
   base_weights weights_;
   const model::rope_table* rope_;
   const lora_factors* factors_;
-  bool recompute_;
+  keeping keeps_;
   const frozen_panels* panels_;
   adapter_dropout dropout_;
   llama_buffers buffers_;

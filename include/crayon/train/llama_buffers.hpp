@@ -13,6 +13,7 @@
 #include <crayon/train/attention.hpp>
 #include <crayon/train/batch.hpp>
 #include <crayon/train/lora_factors.hpp>
+#include <crayon/train/rounded_tape.hpp>
 
 namespace crayon::train {
 
@@ -49,9 +50,16 @@ struct layer_activations {
 /// per product with the head cost speed: 64 rows of 32000 logits a quarter of it, 256 a tenth.
 inline constexpr std::size_t logits_at_a_time = std::size_t{1} << 23;
 
+/// What a pass keeps of the layers until it comes back to them.
+struct keeping {
+  bool inputs_only = false;  ///< the rest is computed again
+  activation_type type = activation_type::f32;
+};
+
 struct llama_buffers {
-  std::vector<buffer> inputs;             ///< per layer (rows, dim): the residual stream before it
+  std::vector<buffer> inputs;  ///< (rows, dim): the residual stream before each layer, or two of it
   std::vector<layer_activations> layers;  ///< of all layers, or of the one at work
+  std::vector<rounded_tape> tapes;        ///< what all layers but the last keep in bf16
   buffer scored_mixed;                    ///< (scored rows, q_dim) of the last layer
   buffer scored;         ///< (scored rows, dim) the residual stream after the last layer
   buffer scored_normed;  ///< (scored rows, dim)
@@ -68,20 +76,30 @@ struct llama_buffers {
   std::vector<buffer> lora;  ///< per adapted site, per projection, or one; (rows, total)
   buffer d_lora, lora_gate;
   buffer dropped;  ///< (rows, in) of the widest adapted site
-  bool recompute = false;
+  keeping keeps;
 
-  /// `recompute_layers`: activations of one layer at a time are kept, and the inputs of all.
-  /// `merged`: the adapters' own channels are not kept.
+  /// Whether activations of one layer at a time are in memory in f32.
+  [[nodiscard]] bool one_layer() const noexcept {
+    return keeps.inputs_only || keeps.type == activation_type::bf16;
+  }
+
+  /// `factors` may be null. `merged`: the adapters' own channels are not kept.
   void fit(const model::llama_config& c, const batch_view& batch, const lora_factors* factors,
-           bool recompute_layers, bool drops, bool merged) {
+           keeping what, bool drops, bool merged) {
     const std::size_t rows = batch.rows();
-    recompute = recompute_layers;
+    config_ = &c;
+    factors_ = factors;
+    rows_ = rows;
+    merged_ = merged;
+    keeps = what;
     find_scored(c, batch);
     const std::size_t last_rows = scored_rows.size();
-    inputs.resize(c.layers);
+    const bool rounded = keeps.type == activation_type::bf16;
+    inputs.resize(rounded ? 2 : c.layers);
+    tapes.resize(rounded ? c.layers - 1 : 0);
     for (buffer& b : inputs) b.shape(rows, c.dim);
-    layers.resize(recompute ? 1 : c.layers);
-    for (std::size_t layer = 0; layer < c.layers; ++layer) fit_layer(c, layer, rows);
+    layers.resize(one_layer() ? 1 : c.layers);
+    for (std::size_t layer = 0; layer < c.layers; ++layer) fit_layer(layer);
     for (buffer* b : {&d_stream, &d_normed}) b->shape(rows, c.dim);
     for (buffer* b : {&scored, &scored_normed, &d_scored, &d_scored_normed}) {
       b->shape(last_rows, c.dim);
@@ -99,33 +117,64 @@ struct llama_buffers {
       widest = std::max(widest, site.total);
       widest_in = std::max(widest_in, site.in);
     }
-    const std::size_t kept = merged      ? 1
-                             : recompute ? model::projections_per_layer
-                                         : factors->sites().size();
+    const std::size_t kept = merged        ? 1
+                             : one_layer() ? model::projections_per_layer
+                                           : factors->sites().size();
     if (lora.size() < kept) lora.resize(kept);
     for (std::size_t s = 0; s < kept; ++s) {
-      lora[s].shape(rows, merged || recompute ? widest : factors->sites()[s].total);
+      lora[s].shape(rows, merged || one_layer() ? widest : factors->sites()[s].total);
     }
     d_lora.shape(rows, widest);
     lora_gate.shape(1, widest);
     if (drops) dropped.shape(rows, widest_in);
   }
 
-  /// The activations of that layer; with `recompute`, whatever was there before is gone.
-  layer_activations& fit_layer(const model::llama_config& c, std::size_t layer, std::size_t rows) {
+  /// The activations of that layer; with one_layer(), whatever was there before is gone.
+  layer_activations& fit_layer(std::size_t layer) {
     auto& l = of(layer);
-    const std::size_t after = layer + 1 == c.layers ? scored_rows.size() : rows;
-    l.attention_in.shape(rows, c.dim);
+    const auto& c = *config_;
+    const std::size_t after = rows_after_attention(layer);
+    l.attention_in.shape(rows_, c.dim);
     for (buffer* b : {&l.middle, &l.mlp_in}) b->shape(after, c.dim);
-    for (buffer* b : {&l.q, &l.mixed}) b->shape(rows, c.q_dim());
-    for (buffer* b : {&l.k, &l.v}) b->shape(rows, c.kv_dim());
+    for (buffer* b : {&l.q, &l.mixed}) b->shape(rows_, c.q_dim());
+    for (buffer* b : {&l.k, &l.v}) b->shape(rows_, c.kv_dim());
     for (buffer* b : {&l.gate, &l.up, &l.product}) b->shape(after, c.hidden);
     l.probabilities.shape(1, probabilities_);
     return l;
   }
 
   [[nodiscard]] layer_activations& of(std::size_t layer) noexcept {
-    return layers[recompute ? 0 : layer];
+    return layers[one_layer() ? 0 : layer];
+  }
+
+  /// (rows, total): where the gated rank channels of a site are kept from forward to backward;
+  /// merged adapters have them in the backward pass only.
+  [[nodiscard]] matrix_view<float> gated(const lora_site& site, std::size_t layer,
+                                         model::projection p) const noexcept {
+    const std::size_t i = merged_       ? 0
+                          : one_layer() ? static_cast<std::size_t>(p)
+                                        : factors_->number(site);
+    return {lora[i].data(), p < model::projection::o ? rows_ : rows_after_attention(layer),
+            site.total};
+  }
+
+  /// In bf16, that layer's activations, but what its rows alone give again; not of the last layer,
+  /// which is the first to be read.
+  void keep(std::size_t layer) {
+    if (tapes.empty() || layer == tapes.size()) return;
+    tapes[layer].rewind();
+    each_kept(layer, [&](matrix_view<const float> m) { tapes[layer].write(m); });
+  }
+  /// They are in of(layer) and input(layer) again.
+  void recall(std::size_t layer) {
+    if (tapes.empty() || layer == tapes.size()) return;
+    tapes[layer].rewind();
+    each_kept(layer, [&](matrix_view<float> m) { tapes[layer].read(m); });
+  }
+
+  /// (rows, dim) before that layer, which is not beyond the last one.
+  [[nodiscard]] matrix_view<float> input(std::size_t layer) noexcept {
+    return inputs[keeps.type == activation_type::bf16 ? layer % 2 : layer].view();
   }
 
   /// What all of it takes.
@@ -134,6 +183,7 @@ struct llama_buffers {
     const auto add = [&](const auto&... buffers) { ((sum += buffers.bytes()), ...); };
     for (const auto& b : inputs) add(b);
     for (const auto& b : lora) add(b);
+    for (const auto& t : tapes) add(t);
     for (const auto& l : layers) {
       add(l.attention_in, l.q, l.k, l.v, l.probabilities, l.mixed, l.middle, l.mlp_in, l.gate, l.up,
           l.product);
@@ -145,6 +195,27 @@ struct llama_buffers {
   }
 
  private:
+  [[nodiscard]] std::size_t rows_after_attention(std::size_t layer) const noexcept {
+    return layer + 1 == config_->layers ? scored_rows.size() : rows_;
+  }
+
+  template <class Use>
+  void each_kept(std::size_t layer, Use&& use) {
+    use(input(layer));
+    if (keeps.inputs_only) return;
+    const auto& l = of(layer);
+    for (const buffer* b :
+         {&l.q, &l.k, &l.v, &l.probabilities, &l.mixed, &l.middle, &l.gate, &l.up}) {
+      use(b->view());
+    }
+    if (factors_ == nullptr || merged_) return;
+    for (std::size_t i = 0; i < model::projections_per_layer; ++i) {
+      const auto p = static_cast<model::projection>(i);
+      const lora_site* site = factors_->find(model::llama_config::site(layer, p));
+      if (site != nullptr) use(gated(*site, layer, p));
+    }
+  }
+
   void find_scored(const model::llama_config& c, const batch_view& batch) {
     scored_rows.clear();
     scored_targets.clear();
@@ -165,6 +236,10 @@ struct llama_buffers {
     }
   }
 
+  const model::llama_config* config_ = nullptr;
+  const lora_factors* factors_ = nullptr;
+  std::size_t rows_ = 0;
+  bool merged_ = false;
   std::size_t probabilities_ = 0, longest_ = 0;
 };
 

@@ -183,6 +183,9 @@ namespace detail {
           {"rows", text(t.spread.rows)},
           {"panels", text(t.spread.panels)},
           {"merge_rows", text(t.spread.merge_rows)},
+          {"activations", t.spread.activations == activation_type::f32 ? "f32"
+                          : t.spread.recompute ? "bf16, inputs of layers only"
+                                               : "bf16"},
           {"accumulate", text(t.accumulate)},
           {"dropout", real(t.dropout.rate) + ", seed " + text(t.dropout.seed)},
           {"adapters", text(o.adapters)},
