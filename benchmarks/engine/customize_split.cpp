@@ -3,10 +3,12 @@
 // weights (2.5 GB): where the time goes. crayon_customize_split [adapters] [threads] [rounds]
 #include <crayon/engine/hot_swap.hpp>
 
+#include <crayon/blend/by_site.hpp>
 #include <crayon/blend/concat.hpp>
 #include <crayon/blend/linear.hpp>
 #include <crayon/blend/weights.hpp>
 #include <crayon/core/thread_pool.hpp>
+#include <crayon/engine/arrow.hpp>
 #include <crayon/match/cosine_softmax.hpp>
 #include <crayon/match/embedding.hpp>
 #include <crayon/match/index_space.hpp>
@@ -61,33 +63,27 @@ struct split {
   }
 };
 
-/// `Pooling` for the embeddings; `blend(weights, idle)` fills the adapter that is not in use.
-template <class Pooling, class Session, class Blend>
-void round(Session& session, thread_pool& threads, matrix_view<const float> index,
-           const match::index_space& space, live_type& live, const Blend& blend, split& times) {
-  const std::size_t width = index.cols;
-  std::vector<float> rows(samples * Pooling::size(llama_1b.dim)), places(samples * width);
+/// Tokens of sample i.
+std::vector<std::int32_t> sample_ids(std::size_t i) {
+  std::vector<std::int32_t> ids(tokens);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    ids[t] = static_cast<std::int32_t>((7919 * (i + 1) * (t + 1)) % 128000);
+  }
+  return ids;
+}
+
+/// `embed()`, then `blend(match(), idle)` fills the adapter that is not in use.
+template <class Embed, class Match, class Blend>
+void round(live_type& live, const Embed& embed, const Match& match, const Blend& blend,
+           split& times) {
   const auto start = wall::now();
-  for (std::size_t i = 0; i < samples; ++i) {
-    std::vector<std::int32_t> ids(tokens);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      ids[t] = static_cast<std::int32_t>((7919 * (i + 1) * (t + 1)) % 128000);
-    }
-    const auto own =
-        std::span(rows).subspan(i * Pooling::size(llama_1b.dim), Pooling::size(llama_1b.dim));
-    match::embed<Pooling>(session, ids, prompt_tokens, own, model::no_delta{}, threads);
-  }
+  embed();
   const auto embedded = wall::now();
-  for (std::size_t i = 0; i < samples; ++i) {
-    space.place(std::span(rows).subspan(i * width, width),
-                std::span(places).subspan(i * width, width));
-  }
-  const auto weights = match::cosine_softmax{}.weights(index, {places.data(), samples, width});
-  const auto slots = blend::slots_of(weights);
+  const auto weights = match();
   const auto matched = wall::now();
   auto blended = matched;
   const auto swapped = live.update([&](auto& idle) -> result<void> {
-    const auto done = blend(std::span<const weighted_slot>(slots), idle);
+    const auto done = blend(weights, idle);
     blended = wall::now();
     return done;
   });
@@ -102,6 +98,8 @@ void round(Session& session, thread_pool& threads, matrix_view<const float> inde
   times.blending.push_back(ms(matched, blended));
   times.swap.push_back(ms(blended, end));
 }
+
+using slots_type = std::vector<weighted_slot>;
 
 template <class Pooling>
 void measure(const model::llama_weights<bf16>& weights, std::size_t adapters, thread_pool& threads,
@@ -118,25 +116,82 @@ void measure(const model::llama_weights<bf16>& weights, std::size_t adapters, th
   }
   match::index_space space;
   space.centre.assign(width, 0.01F);
-  const auto linear = [&](std::span<const weighted_slot> slots, auto& idle) {
+  const auto linear = [&](const slots_type& slots, auto& idle) {
     return blend::linear<backend>::blend_into(pool, slots, idle, threads);
   };
   // The exact blend: an adapter of the ranks' sum.
   const auto exact_live = *live_type::make(
       weights.config(), adapter::lora_adapter<bf16>(
                             blend::basic_concat<backend>::shapes(pool, weights_of(adapters))));
-  const auto exact = [&](std::span<const weighted_slot> slots, auto& idle) {
+  const auto exact = [&](const slots_type& slots, auto& idle) {
     return blend::basic_concat<backend>::blend_into(pool, slots, idle, threads);
   };
-  const matrix_view<const float> rows(index.data(), adapters, width);
+  std::vector<float> rows(samples * width), places(samples * width);
+  const auto embed = [&] {
+    for (std::size_t i = 0; i < samples; ++i) {
+      match::embed<Pooling>(session, sample_ids(i), prompt_tokens,
+                            std::span(rows).subspan(i * width, width), model::no_delta{}, threads);
+    }
+  };
+  const auto matched = [&] {
+    for (std::size_t i = 0; i < samples; ++i) {
+      space.place(std::span(rows).subspan(i * width, width),
+                  std::span(places).subspan(i * width, width));
+    }
+    return blend::slots_of(match::cosine_softmax{}.weights({index.data(), adapters, width},
+                                                           {places.data(), samples, width}));
+  };
   split times, exact_times;
   for (std::size_t i = 0; i < rounds; ++i) {
-    round<Pooling>(session, threads, rows, space, *live, linear, times);
-    round<Pooling>(session, threads, rows, space, *exact_live, exact, exact_times);
+    round(*live, embed, matched, linear, times);
+    round(*exact_live, embed, matched, exact, exact_times);
   }
   const std::string name(Pooling::name());
   times.print((name + ", linear").c_str());
   exact_times.print((name + ", concat").c_str());
+}
+
+/// Arrow instead of an index: each site has weights of its own.
+void measure_arrow(const model::llama_weights<bf16>& weights, std::size_t adapters,
+                   thread_pool& threads, std::size_t rounds) {
+  model::llama_session<backend, bf16> session(weights, 64);
+  const auto pool = pool_of<bf16>(sites_of(llama_1b, 8), adapters);
+  const auto start = wall::now();
+  const auto prototypes = *match::arrow_prototypes::of(pool);
+  const auto where = *engine::sites_of(weights.config(), prototypes);
+  std::printf("%-22s prototypes from the factors, once per pool: %.0f ms\n", "arrow",
+              ms(start, wall::now()));
+  const std::size_t width = prototypes.sites() * adapters;
+  std::vector<float> places(samples * width);
+  const auto embed = [&] {
+    for (std::size_t i = 0; i < samples; ++i) {
+      engine::place_by_site(session, prototypes, match::arrow{}, where, sample_ids(i),
+                            prompt_tokens, std::span(places).subspan(i * width, width), {},
+                            threads);
+    }
+  };
+  const auto matched = [&] {
+    return engine::site_weights_of({places.data(), samples, width}, prototypes.sites());
+  };
+  const auto blend_by = [&]<class Policy>(Policy, std::vector<adapter::site_shape> shapes,
+                                          const char* name) {
+    const auto live =
+        *live_type::make(weights.config(), adapter::lora_adapter<bf16>(std::move(shapes)));
+    split times;
+    for (std::size_t i = 0; i < rounds; ++i) {
+      round(
+          *live, embed, matched,
+          [&](const std::vector<float>& w, auto& idle) {
+            return blend::by_site_into<Policy>(pool, {w.data(), prototypes.sites(), adapters}, idle,
+                                               0, threads);
+          },
+          times);
+    }
+    times.print(name);
+  };
+  blend_by(blend::linear<backend>{}, pool.shapes(), "arrow, linear");
+  blend_by(blend::basic_concat<backend>{},
+           blend::basic_concat<backend>::shapes(pool, weights_of(adapters)), "arrow, concat");
 }
 
 }  // namespace
@@ -154,4 +209,5 @@ int main(int argc, char** argv) {
   const auto weights = random_model();
   measure<match::mean_pooling>(weights, adapters, threads, rounds);
   measure<match::error_pooling>(weights, adapters, threads, rounds);
+  measure_arrow(weights, adapters, threads, rounds);
 }

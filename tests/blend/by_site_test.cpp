@@ -104,6 +104,43 @@ TEMPLATE_TEST_CASE("equal rows are one row, one-hot rows are the adapters, for e
   }
 }
 
+TEMPLATE_TEST_CASE("into an adapter that is there: the same, padded with zeros where it has room",
+                   "", of<blend::concat>, of<blend::linear<>>, of<blend::recompress<>>) {
+  using policy = typename TestType::policy;
+  rng random(4);
+  thread_pool threads(3);
+  for (int repeat = 0; repeat < 6; ++repeat) {
+    const std::size_t count = 2 + random.below(4);
+    const random_pool<float> p(random, count);
+    const std::size_t sites = p.pool.sites();
+    const auto rows = random_rows(random, sites, count);
+    const matrix_view<const float> own(rows.data(), sites, count);
+    const auto fresh = blend::by_site<policy>(p.pool, own);
+    REQUIRE(fresh);
+    auto shapes = fresh->shapes();
+    for (auto& s : shapes) s.rank += random.below(3);
+    adapter::lora_adapter<float> there(shapes);
+    for (std::size_t i = 0; i < sites; ++i) {  // what was there before
+      std::fill_n(there.a(i).data, there.a(i).size(), 7.0F);
+      std::fill_n(there.b(i).data, there.b(i).size(), 7.0F);
+    }
+    REQUIRE(blend::by_site_into<policy>(p.pool, own, there, 0, threads));
+    for (std::size_t i = 0; i < sites; ++i) {
+      CHECK(distance(delta_at(there, i), delta_at(*fresh, i)) <= 1e-6);
+    }
+
+    shapes = fresh->shapes();
+    shapes[0].scale += 1;
+    adapter::lora_adapter<float> other(shapes);
+    const auto scaled = blend::by_site_into<policy>(p.pool, own, other);
+    REQUIRE_FALSE(scaled);
+    CHECK(scaled.error().text.find(std::string(p.pool.module(0))) != std::string::npos);
+    shapes.pop_back();
+    adapter::lora_adapter<float> fewer(shapes);
+    CHECK_FALSE(blend::by_site_into<policy>(p.pool, own, fewer));
+  }
+}
+
 TEMPLATE_TEST_CASE("every site is the exact sum by its own weights", "", float, bf16, f16) {
   rng random(5);
   for (int repeat = 0; repeat < 15; ++repeat) {
