@@ -12,6 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <crayon/core/config.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/io/file.hpp>
 #include <crayon/io/json.hpp>
@@ -63,6 +64,13 @@ class hf_shards {
     std::vector<std::string_view> all;
     for (const auto& [name, file] : by_name_) all.push_back(name);
     return all;
+  }
+
+  /// One of `names()`.
+  [[nodiscard]] const tensor& at(std::string_view name) const {
+    const auto found = by_name_.find(name);
+    CRAYON_ASSERT(found != by_name_.end());
+    return *files_[found->second].find(found->first);
   }
 
   /// Whether the tensor is there with that shape: (cols) for a vector, else (rows, cols).
