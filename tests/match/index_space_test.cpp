@@ -31,6 +31,15 @@ TEST_CASE("the centre goes first, then the projection, then the length") {
   CHECK(g[0] == Approx(-1));
 }
 
+TEST_CASE("one group is placed around its mean, unless nothing is left of it there") {
+  const std::vector<float> spread{0, 0, 0, 4, 6, 2}, equal{3, 4, 3, 4};
+  const auto space = match::space_around_mean({spread.data(), 3, 2});
+  CHECK(space.centre == std::vector<float>{2, 2});
+  CHECK(space.projection.empty());
+  CHECK(match::space_around_mean({equal.data(), 2, 2}).centre.empty());
+  CHECK(match::space_around_mean({equal.data(), 1, 2}).centre.empty());
+}
+
 TEST_CASE("what is not known stays at the centre") {
   match::index_space space;
   space.centre = {1, 1};

@@ -162,6 +162,34 @@ TEST_CASE("a pool on a frozen base in bf16 is that on its values in f32", "[trai
       "the checkpoint is of a run with base type bf16, this run has f32"));
 }
 
+TEST_CASE("one adapter of one text, and more adapters than there are different texts", "[train]") {
+  build_setting s;
+  const std::vector<io::text_sample> equal(6, {"next a", "b", ""});
+  for (const std::size_t adapters : {1U, 3U}) {
+    for (const std::size_t texts : {std::size_t{adapters}, std::size_t{6}}) {
+      for (const bool independent : {false, true}) {
+        INFO(adapters << " adapters, " << texts << " texts, " << independent);
+        s.texts.assign(equal.begin(), equal.begin() + static_cast<std::ptrdiff_t>(texts));
+        s.options.adapters = adapters;
+        s.options.independent = independent;
+        const auto made = s.build();
+        REQUIRE(made);
+        CHECK(made->pool.size() == adapters);
+        for (const std::size_t size : made->report.sizes) CHECK(size >= 1);
+        for (const double w : made->report.usage.mean) {
+          CHECK(w == Approx(1 / static_cast<double>(adapters)));
+        }
+      }
+    }
+  }
+  // All of one task, which no clusters of theirs can tell apart.
+  for (auto& one : s.texts) one.task = "next";
+  s.options.independent = false;
+  const auto named = s.build();
+  REQUIRE(named);
+  CHECK(named->report.tasks == 1);
+}
+
 TEST_CASE("users as the caller draws them", "[train]") {
   build_setting s;
   std::size_t drawn = 0;
@@ -282,7 +310,7 @@ TEST_CASE("a build that is stopped anywhere ends with the same file", "[train]")
     refused("steps 9, this run has 10");
     s.options.steps = 9;
     s.options.tau = 0.25F;
-    refused("tau 0.100000001, this run has 0.25");
+    refused("tau 0.1, this run has 0.25");
     s.options.tau = 0.1F;
     const std::string hash = s.weights.hash();
     s.weights.norms()[0] += 1;
@@ -309,6 +337,18 @@ TEST_CASE("what cannot be built is refused, and a bad loss names its samples", "
   s.options.balance = 0;
   s.options.adapters = 25;
   refused("24 samples for 25 adapters");
+  s.options.adapters = 3;
+  s.options.rank = 99999;
+  refused("rank 99999: no matrix of this model has a rank above 16");
+  s.options.rank = 2;
+  s.options.memory = 50'000;
+  refused("adapters (3) and batches (2 x 3 samples) of that size need more than 6.7");
+  refused("e-05 GB, there are 5e-05 GB");
+  s.options.memory = std::size_t{1} << 34;
+  s.options.users = s.options.samples = std::size_t{1} << 20;
+  refused("batches (1048576 x 1048576 samples) of that size need more than ");
+  s.options.users = 2;
+  s.options.samples = 3;
   s.options.adapters = 3;
   s.options.init = train::pool_init::tasks;
   refused("one adapter per task: 2 tasks for 3 adapters");

@@ -138,6 +138,38 @@ TEST_CASE("the gradient of the one that learns is its part of the whole", "[trai
   CHECK(norm == Approx(std::sqrt(squares)));
 }
 
+TEST_CASE("users of an addition have as many tasks as the mix says, the first its own", "[train]") {
+  extend_setting s;
+  const std::size_t width = s.pool.index().cols;
+  std::vector<float> rows(s.pool.index().data, s.pool.index().data + 2 * width);
+  rows.insert(rows.end(), rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(width));
+  const matrix_view<const float> index(rows.data(), 3, width);
+  const std::vector<float> place(s.more.size() * width, 0.25F);
+  const matrix_view<const float> places(place.data(), s.more.size(), width);
+  s.options.users = 50;
+  s.options.samples = 6;
+  const auto sequences = [&](train::user_mix mix) {
+    s.options.mix = mix;
+    train::detail::addition_users users(s.more, places, index, match::top_k{0.1F, 0}, s.options);
+    train::packed_batch batch;
+    std::vector<float> weights;
+    std::vector<std::size_t> drawn;
+    rng random(3);
+    users.draw(batch, weights, drawn, random);
+    CHECK(weights.size() == 3 * batch.sequences());
+    CHECK(drawn.size() == batch.sequences());
+    return batch.sequences();
+  };
+  CHECK(sequences({1, 1}) == 50 * 6);
+  const std::size_t six = sequences({6, 6});  // one in six, and where another task is its own, too
+  CHECK(six > 50);
+  CHECK(six < 50 * 4);
+  const std::size_t usual = sequences({});
+  CHECK(usual > six);
+  CHECK(usual < 50 * 6);
+  CHECK(sequences({9, 9}) > 50);  // more tasks than samples
+}
+
 TEST_CASE("an addition goes on from its checkpoint; what does not fit is refused", "[train]") {
   extend_setting s;
   const auto whole = s.extend();
@@ -177,6 +209,9 @@ TEST_CASE("an addition goes on from its checkpoint; what does not fit is refused
   s.options.steps = 0;
   refused("must not be 0");
   s.options.steps = 2;
+  s.options.memory = 1000;
+  refused("adapters (3) and batches");
+  s.options.memory = 0;
   auto third = s.extend();
   REQUIRE(third);
   std::swap(s.pool, third->pool);

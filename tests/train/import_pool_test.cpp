@@ -73,6 +73,17 @@ TEST_CASE("foreign adapters of other ranks become a pool with index vectors of t
     INFO(made.error().text);
     CHECK(made.error().text.find(text) != std::string::npos);
   };
+  // One adapter of one text: nothing is left of it around the mean of all.
+  auto whole = std::move(set.adapters);
+  const auto all_texts = texts;
+  set.adapters = *adapter::adapter_set<float>::build({adapters[0]}, {"next"});
+  texts = {{texts[0][0]}};
+  const auto lone = import();
+  REQUIRE(lone);
+  CHECK(lone->info().centre.empty());
+  set.adapters = std::move(whole);
+  texts = all_texts;
+
   texts[1].clear();
   refused("two: no texts");
   texts.pop_back();

@@ -80,5 +80,7 @@ TEST_CASE("a mix that is no range is refused", "[train]") {
   CHECK(train::user_mix{2, 2}.check());
   CHECK(train::user_mix{0, 2}.check().error().text ==
         "users of 0 to 2 tasks: the least is 1, and not above the most");
+  CHECK(train::user_mix{1, ~std::size_t{0}}.check().error().text ==
+        "users of up to 18446744073709551615 tasks: at most 1048576");
   CHECK_FALSE(train::user_mix{3, 2}.check());
 }

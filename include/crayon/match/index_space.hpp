@@ -2,6 +2,7 @@
 // The space in which samples are compared with index vectors.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -77,6 +78,19 @@ struct index_space {
     normalise(std::span(made).subspan(g * rows.cols, rows.cols));
   }
   return made;
+}
+
+/// The space of rows (n, D) of one group, around their mean; without a centre where that leaves no
+/// mean direction: of one row, and of equal ones, nothing is left.
+[[nodiscard]] inline index_space space_around_mean(matrix_view<const float> rows) {
+  index_space space{mean_of(rows), {}};
+  const std::vector<float> places = space.place(rows);
+  const std::vector<std::size_t> one_group(rows.rows);
+  const auto middle = centroids({places.data(), rows.rows, rows.cols}, one_group, 1);
+  if (std::all_of(middle.begin(), middle.end(), [](float x) { return x == 0; })) {
+    space.centre.clear();
+  }
+  return space;
 }
 
 }  // namespace crayon::match

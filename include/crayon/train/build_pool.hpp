@@ -113,6 +113,8 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
   identity["embedding"] = Embedding::name();
   CRAYON_TRY(checkpoint saved, checkpoint::open(options.checkpoint, std::move(identity)));
   detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+  CRAYON_CHECK(run.check_rank(run.shapes()));
+  CRAYON_CHECK(run.check_memory(run.shapes(), options.adapters));
 
   rng random(options.seed);
   const std::vector<float> embedded =
@@ -170,7 +172,8 @@ struct built_adapter {
 };
 
 /// One adapter of `options.rank` on all samples: the control that a pool is compared with. Of the
-/// options it takes rank, alpha, steps, users * samples as the batch, training, seed, checkpoint.
+/// options it takes rank, alpha, steps, users * samples as the batch, training, seed, memory,
+/// checkpoint.
 template <kernel_backend B, element E, executor X>
 [[nodiscard]] result<built_adapter> build_single(const model::llama_weights<E>& weights,
                                                  std::span<const tokenizer::encoded_sample> samples,
@@ -183,6 +186,8 @@ template <kernel_backend B, element E, executor X>
                               detail::identity_of(options, "single", weights.hash(), storage_of<E>,
                                                   samples, {}, B::name(), threads.concurrency())));
   detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+  CRAYON_CHECK(run.check_rank(run.shapes()));
+  CRAYON_CHECK(run.check_memory(run.shapes(), 1));
   rng random(options.seed);
   built_adapter made{initial_adapter(run.shapes(), random), {}};
   auto& report = made.report;

@@ -41,9 +41,8 @@ class checkpoint {
   using identity = std::map<std::string, std::string>;
 
   checkpoint() = default;
-
-  /// Reads the file, if there is one. Errors: it is no checkpoint, it was altered, or it is of a
-  /// run that is not `run`; then both values are named.
+  /// Reads the file, if there is one. Errors: it is no checkpoint, was altered, cannot be written,
+  /// or is of a run that is not `run`; then both values are named.
   [[nodiscard]] static result<checkpoint> open(checkpoint_options options, identity run);
 
   [[nodiscard]] const std::string& file() const noexcept { return options_.file; }
@@ -238,6 +237,7 @@ inline result<checkpoint> checkpoint::open(checkpoint_options options, identity 
   made.run_ = std::move(run);
   if (made.options_.file.empty()) return made;
   CRAYON_CHECK(made.load());
+  CRAYON_CHECK(io::atomic_file::create(made.options_.file));  // before the work
   return made;
 }
 

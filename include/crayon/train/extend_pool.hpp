@@ -61,8 +61,9 @@ namespace detail {
   return {};
 }
 
-/// Batches for the adapter that learns. A user has it alone, or up to two others of the pool too:
-/// samples of those take part in the weights, by their index vectors, and not in the loss.
+/// Batches for the adapter that learns. Of the tasks of a user (`user_mix`) the first is its own,
+/// the others are those of any adapters: samples of these take part in the weights, by their index
+/// vectors, and not in the loss.
 class addition_users {
  public:
   addition_users(std::span<const tokenizer::encoded_sample> samples,
@@ -75,10 +76,13 @@ class addition_users {
             rng& random) {
     const std::size_t n = index_.rows, width = index_.cols;
     drawn.clear();
+    std::vector<std::size_t> chosen;
     std::vector<float> group, rows(options_.samples * n);
     for (std::size_t user = 0; user < options_.users; ++user) {
-      std::array<std::size_t, 3> chosen{n - 1, random.below(n), random.below(n)};
-      const std::size_t of = 1 + random.below(chosen.size());
+      const auto [fewest, most] = options_.mix;
+      chosen.assign(1, n - 1);
+      while (chosen.size() < most) chosen.push_back(random.below(n));
+      const std::size_t of = fewest + random.below(most - fewest + 1);
       group.clear();
       for (std::size_t s = 0; s < options_.samples; ++s) {
         const std::size_t slot = chosen[s % of];
@@ -168,9 +172,9 @@ template <kernel_backend B, class Next, executor X, class Progress, class Hooks>
 /// the same weights, tau and blend policy, index and adapters of the pool as they are. Its index
 /// vector is the mean direction of `places` (n, d), the samples in the pool's index space. Of the
 /// options it takes weights, independent (alone, as if it were the only one), start (a copy of the
-/// pool's adapter that the samples are nearest to, or random), steps, users, samples, training,
-/// seed, checkpoint; the rest is the pool's. Errors: a pool of another base model or matcher, and
-/// those of `build_pool`.
+/// pool's adapter that the samples are nearest to, or random), steps, users, samples, mix,
+/// training, seed, memory, checkpoint; the rest is the pool's. Errors: a pool of another base model
+/// or matcher, and those of `build_pool`.
 template <kernel_backend B, executor X>
 [[nodiscard]] result<pool_addition> train_addition(
     const base_weights& weights, const std::string& base_hash, const adapter::pool<float>& pool,
@@ -187,6 +191,7 @@ template <kernel_backend B, executor X>
   identity["pool"] = hex(adapter::pool_hash(pool));
   CRAYON_TRY(checkpoint saved, checkpoint::open(options.checkpoint, std::move(identity)));
   detail::pool_run<B, X> run(weights, samples, options, saved, threads, progress);
+  CRAYON_CHECK(run.check_memory(pool.shapes(), pool.size() + 1));
 
   const std::vector<std::size_t> one_group(samples.size());
   pool_addition made;

@@ -65,7 +65,7 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
     CRAYON_TRY(space, match::fit_discriminant(rows, owner, std::min(count - 1, rows.cols),
                                               Embedding::size(1)));
   } else {
-    space.centre = match::mean_of(rows);
+    space = match::space_around_mean(rows);
   }
   const std::size_t width = space.size(rows.cols);
   const std::vector<float> places = space.place(rows);

@@ -2,9 +2,9 @@
 // How a pool is made from texts, and what came of it.
 #pragma once
 
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <span>
 #include <string>
 #include <string_view>
@@ -104,6 +104,7 @@ struct pool_options {
   const user_draw* draw = nullptr;  ///< what users bring; null: `simulated_users`
   training_options<> training;      ///< but for its steps
   std::uint64_t seed = 1;
+  std::size_t memory = 0;  ///< bytes that a run may take: what needs more is refused; 0: no limit
   std::string base_model;  ///< name or path, for people
   checkpoint_options checkpoint;
 
@@ -168,8 +169,7 @@ namespace detail {
   const auto& t = o.training;
   const auto real = [](float x) {
     char digits[32];
-    std::snprintf(digits, sizeof digits, "%.9g", double{x});
-    return std::string(digits);
+    return std::string(digits, std::to_chars(digits, digits + sizeof digits, x).ptr);
   };
   return {{"kind", std::string(kind)},
           {"base model", std::string(base_hash)},

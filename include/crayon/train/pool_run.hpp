@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdio>
 #include <span>
 #include <string>
 #include <utility>
@@ -38,6 +39,51 @@ class pool_run {
                                projection::gate, projection::up, projection::down};
     const float alpha = options_.alpha > 0 ? options_.alpha : 2 * static_cast<float>(options_.rank);
     return lora_shapes(weights_.config(), options_.rank, alpha, every);
+  }
+
+  /// Error: a rank that no matrix of the model has, of which the rest would be of no use.
+  [[nodiscard]] static result<void> check_rank(std::span<const adapter::site_shape> shapes) {
+    std::size_t rank = 0, useful = 0;
+    for (const auto& s : shapes) {
+      rank = std::max(rank, s.rank);
+      useful = std::max(useful, std::min(s.in, s.out));
+    }
+    if (rank <= useful) return {};
+    return error{errc::bad_value, "rank " + std::to_string(rank) +
+                                      ": no matrix of this model has a rank above " +
+                                      std::to_string(useful)};
+  }
+
+  /// Error: more than `options.memory`, by what is known before the run: the factors as they are
+  /// given and as they learn, a gradient of them per shard and the optimizer's two moments, and the
+  /// tokens and weights of a batch.
+  [[nodiscard]] result<void> check_memory(std::span<const adapter::site_shape> shapes,
+                                          std::size_t adapters) const {
+    double numbers = 0, tokens = 0;
+    for (const auto& s : shapes) {
+      numbers += static_cast<double>(s.rank) * static_cast<double>(s.in + s.out);
+    }
+    for (const auto& s : samples_) tokens += static_cast<double>(s.ids.size());
+    const auto& spread = options_.training.spread;
+    const auto shards =
+        static_cast<double>(spread.shards == 0 ? tasks_.concurrency() : spread.shards);
+    const auto count = static_cast<double>(adapters);
+    const double batch =
+        static_cast<double>(options_.users) * static_cast<double>(options_.samples);
+    const double bytes =
+        sizeof(float) * (count * numbers * (4 + shards) +
+                         batch * (tokens / static_cast<double>(samples_.size()) + count));
+    if (options_.memory == 0 || bytes <= static_cast<double>(options_.memory)) return {};
+    const auto gigabytes = [](double b) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.3g GB", b / 1e9);
+      return std::string(text);
+    };
+    return error{errc::bad_value,
+                 "adapters (" + std::to_string(adapters) + ") and batches (" +
+                     std::to_string(options_.users) + " x " + std::to_string(options_.samples) +
+                     " samples) of that size need more than " + gigabytes(bytes) + ", there are " +
+                     gigabytes(static_cast<double>(options_.memory))};
   }
 
   /// One adapter alone, on samples that `members` numbers.

@@ -145,7 +145,7 @@ template <kernel_backend B>
     const std::size_t directions = std::min(groups - 1, embeddings.cols);
     CRAYON_TRY(placed.space, match::fit_discriminant(embeddings, group, directions, parts));
   } else {
-    placed.space.centre = match::mean_of(embeddings);
+    placed.space = match::space_around_mean(embeddings);
   }
   placed.width = placed.space.size(embeddings.cols);
   placed.places = placed.space.place(embeddings);

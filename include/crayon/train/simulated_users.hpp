@@ -20,6 +20,11 @@ struct user_mix {
 
   /// Error: no such range.
   [[nodiscard]] result<void> check() const {
+    constexpr std::size_t limit = std::size_t{1} << 20;
+    if (most > limit) {
+      return error{errc::bad_value, "users of up to " + std::to_string(most) + " tasks: at most " +
+                                        std::to_string(limit)};
+    }
     if (fewest >= 1 && fewest <= most) return {};
     return error{errc::bad_value, "users of " + std::to_string(fewest) + " to " +
                                       std::to_string(most) +
