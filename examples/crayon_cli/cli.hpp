@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <crayon/core/result.hpp>
+
 namespace crayon::cli {
 
 /// The machine-readable report of one run, in the order in which it was filled.
@@ -24,23 +26,23 @@ struct model_options {
 /// A bar on stderr for work that takes longer than a second; nothing where stderr is no terminal.
 class progress_bar {
  public:
-  explicit progress_bar(std::string label);
+  /// `before` of the work was done before the bar was made.
+  explicit progress_bar(std::string label, std::size_t before = 0);
   progress_bar(const progress_bar&) = delete;
   progress_bar& operator=(const progress_bar&) = delete;
   ~progress_bar();
 
-  /// `done` of `total`; `note` stands behind the bar. The time left is that of the work since the
-  /// first call, which may have found some done.
+  /// `done` of `total`; `note` stands behind the bar. The time left is told from the work since the
+  /// bar was made.
   void show(std::size_t done, std::size_t total, const std::string& note = {});
 
  private:
   using clock = std::chrono::steady_clock;
-  static constexpr std::size_t none = ~std::size_t{0};
 
   std::string label_;
   bool terminal_;
   bool drawn_ = false;
-  std::size_t before_ = none;  ///< done at the first call
+  std::size_t before_;
   clock::time_point start_ = clock::now();
   clock::time_point last_ = start_;
 };
@@ -59,6 +61,19 @@ class training_bar {
 
 /// The most memory that the process has had so far, in bytes.
 [[nodiscard]] std::size_t peak_memory();
+
+/// Bytes that the machine has left for a program; 0: not known.
+[[nodiscard]] std::size_t free_memory();
+
+/// Whether a file, or a directory, of that name can be written: known before the work. No name, no
+/// error.
+[[nodiscard]] result<void> check_output_file(const std::string& path);
+[[nodiscard]] result<void> check_output_directory(const std::string& path);
+
+/// "1 sample", "2 samples"
+[[nodiscard]] inline std::string counted(std::size_t count, const std::string& what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
 
 /// Seconds since it was made.
 class stopwatch {

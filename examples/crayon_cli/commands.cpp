@@ -463,7 +463,8 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
           ->excludes(alone);
   auto* add = c.add_option("--add", o->add,
                            "A finished pool gets one more adapter, trained beside the others, "
-                           "which stay as they are to the bit; --out may be the same file")
+                           "which stay as they are to the bit; the first task of a simulated user "
+                           "is its own; --out may be the same file")
                   ->type_name("FILE")
                   ->excludes(index)
                   ->excludes(single);
@@ -491,7 +492,7 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
                "Of each user; an adapter that trains alone has users * samples in a batch")
       ->check(positive)
       ->capture_default_str();
-  add_mix_option(c, how.mix)->excludes(add);
+  add_mix_option(c, how.mix)->excludes(alone)->excludes(single);
   c.add_option("--rate", how.training.schedule.peak, "Peak learning rate")
       ->check(finite_number(true))
       ->capture_default_str();

@@ -59,8 +59,9 @@ json sites_of(const adapter::pool<float>& pool, const std::vector<float>& per_si
 }  // namespace
 
 result<void> run(const customize_options& o, json& report) {
+  CRAYON_CHECK(check_output_directory(o.out));
   if (!o.server.empty()) return customize_remotely(o, report);
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(o.pool));
   std::string policy = o.policy;
@@ -96,9 +97,11 @@ result<void> run(const customize_options& o, json& report) {
     search.l1 = o.search_l1;
     search.seed = o.seed;
     const stopwatch searching;
-    CRAYON_TRY(auto found, (engine::few_shot_search<backend, blend::concat>(
-                               model, pool, std::span<const engine::encoded_sample>(encoded),
-                               std::span<const float>(weights_of_user), search, threads)));
+    CRAYON_TRY(auto found, model.visit([&](const auto& base) {
+      return engine::few_shot_search<backend, blend::concat>(
+          base, pool, std::span<const engine::encoded_sample>(encoded),
+          std::span<const float>(weights_of_user), search, threads);
+    }));
     std::printf("search: loss %.4f -> %.4f in %zu evaluations, %.2f s\n", found.start_loss,
                 found.loss, found.evaluations, searching.seconds());
     report["search"] = {{"start_loss", found.start_loss},
@@ -147,7 +150,7 @@ namespace {
 
 /// The pool is a server's: its index comes here, scores go there, the adapter comes back.
 result<void> customize_remotely(const customize_options& o, json& report) {
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto samples, read_samples(o.samples));
   CRAYON_TRY(const auto encoded, encode_samples(samples, tokens, model.config(), o.samples));
@@ -188,8 +191,8 @@ result<void> customize_remotely(const customize_options& o, json& report) {
                match::gaussian_sigma(promise, match::score_sensitivity(samples.size())));
     std::printf(
         "noise: sigma %.4g, so that this request is (%g, %g)-differentially private in any "
-        "one of the %zu samples\n",
-        sigma, o.epsilon, o.delta, samples.size());
+        "one of the %s\n",
+        sigma, o.epsilon, o.delta, counted(samples.size(), "sample").c_str());
     report["noise"] = {{"epsilon", o.epsilon}, {"delta", o.delta}, {"sigma", sigma}};
   }
   std::printf(

@@ -23,15 +23,15 @@ namespace crayon::cli {
 
 /// (samples, Pooling::size(dim)): what an embedding policy says of each sample, by the model
 /// without an adapter, of the states after so many blocks (0: all).
-template <class Pooling>
-[[nodiscard]] std::vector<float> embed_samples(const weights& model,
+template <class Pooling, element E>
+[[nodiscard]] std::vector<float> embed_samples(const model::llama_weights<E>& model,
                                                std::span<const engine::encoded_sample> samples,
                                                thread_pool& threads, std::size_t layer = 0) {
   const std::size_t width = Pooling::size(model.config().dim);
   std::vector<float> rows(samples.size() * width);
   std::size_t longest = 1;
   for (const auto& one : samples) longest = std::max(longest, one.ids.size());
-  session s(model, longest);
+  model::llama_session<backend, E> s(model, longest);
   s.use_layers(layer);
   progress_bar bar("embedding");
   for (std::size_t i = 0; i < samples.size(); ++i) {

@@ -26,18 +26,14 @@ const char* text_of(model::stop_reason reason) {
   return "";
 }
 
-}  // namespace
-
-result<void> run(const generate_options& o, json& report) {
-  CRAYON_TRY(const weights model, load_model(o.model.model));
-  CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
-  loaded_adapters adapters(model.config());
-  CRAYON_CHECK(adapters.add(o.adapters, model));
-
+template <element E>
+result<void> generate(const generate_options& o, const model::llama_weights<E>& model,
+                      const llama2c_tokenizer& tokens, const delta& with, json& report) {
   thread_pool threads;
   const auto prompt = engine::encode_prompt(tokens, o.prompt);
   const std::size_t longest = model.config().context;
-  session s(model, std::min(longest, prompt.size() + std::min(o.tokens, longest)));
+  model::llama_session<backend, E> s(
+      model, std::min(longest, prompt.size() + std::min(o.tokens, longest)));
   CRAYON_CHECK(s.check(prompt));
   std::fwrite(o.prompt.data(), 1, o.prompt.size(), stdout);
 
@@ -58,7 +54,7 @@ result<void> run(const generate_options& o, json& report) {
                    std::fwrite(piece.data(), 1, piece.size(), stdout);
                    std::fflush(stdout);
                  },
-                 {.max_tokens = o.tokens, .tokens = stops}, adapters.delta(), threads));
+                 {.max_tokens = o.tokens, .tokens = stops}, with, threads));
   const double seconds = watch.seconds();
   std::fputc('\n', stdout);
 
@@ -72,6 +68,17 @@ result<void> run(const generate_options& o, json& report) {
   report["backend"] = backend::name();
   report["threads"] = threads.concurrency();
   return {};
+}
+
+}  // namespace
+
+result<void> run(const generate_options& o, json& report) {
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
+  CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
+  loaded_adapters adapters(model.config());
+  CRAYON_CHECK(adapters.add(o.adapters, model));
+  return model.visit(
+      [&](const auto& base) { return generate(o, base, tokens, adapters.delta(), report); });
 }
 
 }  // namespace crayon::cli

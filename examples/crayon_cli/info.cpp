@@ -28,10 +28,11 @@ void line(const char* name, const std::string& value) {
 }
 
 result<void> model_info(const std::string& path, json& report) {
-  CRAYON_TRY(const weights model, load_model(path));
+  CRAYON_TRY(const stored_model model, load_model(path));
   const auto& c = model.config();
   report["kind"] = "model";
   report["architecture"] = "llama";
+  report["type"] = name(model.type());
   report["parameters"] = c.parameters();
   report["dim"] = c.dim;
   report["hidden"] = c.hidden;
@@ -136,11 +137,10 @@ result<void> safetensors_info(const io::safetensors& file, json& report) {
 result<void> describe(const std::string& path, json& report) {
   if (exists(path + "/adapter_config.json")) return adapter_info(path, report);
   if (exists(path + "/config.json")) return model_info(path, report);
-  if (ends_with(path, ".safetensors")) {
-    CRAYON_TRY(const io::safetensors file, io::safetensors::open(path));
-    if (adapter::pool_dtype(file)) return pool_info(path, report);
-    return safetensors_info(file, report);
-  }
+  const auto file = io::safetensors::open(path);
+  if (file && adapter::pool_dtype(*file)) return pool_info(path, report);
+  if (file) return safetensors_info(*file, report);
+  if (ends_with(path, ".safetensors")) return file.error();
   if (exists(path + "/.")) {
     return error{errc::not_found, path + ": has neither config.json nor adapter_config.json"};
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <type_traits>
 
 #include <crayon/core/aligned.hpp>
 #include <crayon/io/safetensors_write.hpp>
@@ -11,22 +12,27 @@
 
 namespace crayon::cli {
 result<void> run(const logits_options& o, json& report) {
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   loaded_adapters adapters(model.config());
   CRAYON_CHECK(adapters.add(o.adapters, model));
 
   thread_pool threads;
-  session s(model, std::min(o.ids.size(), model.config().context));
-  CRAYON_CHECK(s.check(o.ids));
   const std::size_t vocab = model.config().vocab;
-  aligned_vector<float> all(o.ids.size() * vocab);
-  s.for_each_logits(
-      o.ids,
-      [&](std::size_t i, std::span<float> logits) {
-        std::copy(logits.begin(), logits.end(),
-                  all.begin() + static_cast<std::ptrdiff_t>(i * vocab));
-      },
-      adapters.delta(), threads);
+  aligned_vector<float> all;
+  CRAYON_CHECK(model.visit([&](const auto& base) -> result<void> {
+    session_of<std::decay_t<decltype(base)>> s(base,
+                                               std::min(o.ids.size(), model.config().context));
+    CRAYON_CHECK(s.check(o.ids));
+    all.resize(o.ids.size() * vocab);
+    s.for_each_logits(
+        o.ids,
+        [&](std::size_t i, std::span<float> logits) {
+          std::copy(logits.begin(), logits.end(),
+                    all.begin() + static_cast<std::ptrdiff_t>(i * vocab));
+        },
+        adapters.delta(), threads);
+    return {};
+  }));
 
   const auto bad = std::find_if_not(all.begin(), all.end(), io::finite);
   if (bad != all.end()) {

@@ -2,6 +2,7 @@
 #include "matching.hpp"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include <crayon/core/rng.hpp>
@@ -20,10 +21,12 @@ namespace crayon::cli {
 namespace {
 
 template <class Pooling>
-embedded embed_by(std::size_t layer, const weights& model,
+embedded embed_by(std::size_t layer, const stored_model& model,
                   std::span<const engine::encoded_sample> samples, thread_pool& threads) {
-  return {embed_samples<Pooling>(model, samples, threads, layer), Pooling::size(model.config().dim),
-          Pooling::size(1)};
+  return {model.visit([&](const auto& base) {
+            return embed_samples<Pooling>(base, samples, threads, layer);
+          }),
+          Pooling::size(model.config().dim), Pooling::size(1)};
 }
 
 result<match::index_space> space_of(const embedded& samples, std::span<const std::size_t> group,
@@ -38,9 +41,8 @@ result<match::index_space> space_of(const embedded& samples, std::span<const std
     return match::fit_discriminant(rows, group, std::min(adapters - 1, rows.cols), samples.parts,
                                    o.shrinkage);
   }
-  match::index_space space;
-  space.centre = match::mean_of(rows);
-  return space;
+  if (adapters == 1) return match::space_around_mean(rows);
+  return match::index_space{match::mean_of(rows), {}};
 }
 
 result<void> check_base(const adapter::pool_info& info, const std::string& hash) {
@@ -55,7 +57,7 @@ matrix_view<const float> view_of(const std::vector<float>& rows, std::size_t cou
 
 /// The samples in the space of this index.
 result<std::vector<float>> places_in(const adapter::pool_info& info, matrix_view<const float> index,
-                                     const weights& model,
+                                     const stored_model& model,
                                      std::span<const engine::encoded_sample> samples,
                                      thread_pool& threads) {
   if (index.cols == 0) {
@@ -71,7 +73,8 @@ result<std::vector<float>> places_in(const adapter::pool_info& info, matrix_view
 
 }  // namespace
 
-result<embedded> embed_by_name(const std::string& name, std::size_t layer, const weights& model,
+result<embedded> embed_by_name(const std::string& name, std::size_t layer,
+                               const stored_model& model,
                                std::span<const engine::encoded_sample> samples,
                                thread_pool& threads) {
   if (layer > model.config().layers) {
@@ -145,7 +148,8 @@ result<std::vector<float>> match_by_name(const adapter::pool_info& info,
   return matcher.weights(index, places);
 }
 
-result<std::vector<float>> place_samples_of(const adapter::pool_info& info, const weights& model,
+result<std::vector<float>> place_samples_of(const adapter::pool_info& info,
+                                            const stored_model& model,
                                             std::span<const engine::encoded_sample> samples,
                                             thread_pool& threads) {
   const std::string& name =
@@ -166,7 +170,7 @@ result<std::vector<float>> place_samples_of(const adapter::pool_info& info, cons
   return places;
 }
 
-result<user_weights> match_samples(const adapter::pool<float>& pool, const weights& model,
+result<user_weights> match_samples(const adapter::pool<float>& pool, const stored_model& model,
                                    const std::string& hash,
                                    std::span<const engine::encoded_sample> samples,
                                    thread_pool& threads) {
@@ -177,9 +181,11 @@ result<user_weights> match_samples(const adapter::pool<float>& pool, const weigh
                match::arrow_prototypes::from_index(pool.shapes(), pool.index()));
     std::size_t longest = 1;
     for (const auto& one : samples) longest = std::max(longest, one.ids.size());
-    session s(model, longest);
     CRAYON_TRY(const auto routing, match::arrow::with(info.tau, info.top_k));
-    CRAYON_TRY(auto matched, engine::match_by_arrow(s, prototypes, samples, routing, threads));
+    CRAYON_TRY(auto matched, model.visit([&](const auto& base) {
+      session_of<std::decay_t<decltype(base)>> s(base, longest);
+      return engine::match_by_arrow(s, prototypes, samples, routing, threads);
+    }));
     return user_weights{std::move(matched.weights), std::move(matched.per_site)};
   }
   CRAYON_TRY(const auto places, places_in(info, pool.index(), model, samples, threads));
@@ -187,7 +193,7 @@ result<user_weights> match_samples(const adapter::pool<float>& pool, const weigh
   return user_weights{std::move(found), {}};
 }
 
-result<std::vector<float>> score_samples(const serve::pool_index& pool, const weights& model,
+result<std::vector<float>> score_samples(const serve::pool_index& pool, const stored_model& model,
                                          const std::string& hash,
                                          std::span<const engine::encoded_sample> samples,
                                          const match::privacy* noise, thread_pool& threads) {

@@ -30,7 +30,7 @@ struct embedded {
 
 /// Errors: a name that is no embedding policy, a layer that the model does not have.
 [[nodiscard]] result<embedded> embed_by_name(const std::string& name, std::size_t layer,
-                                             const weights& model,
+                                             const stored_model& model,
                                              std::span<const engine::encoded_sample> samples,
                                              thread_pool& threads);
 
@@ -62,20 +62,20 @@ struct user_weights {
 /// The weights of a pool's adapters from samples, with the embedding and the matcher that the pool
 /// was made with. Errors: a pool of another base model, samples that do not fit.
 [[nodiscard]] result<user_weights> match_samples(const adapter::pool<float>& pool,
-                                                 const weights& model, const std::string& hash,
+                                                 const stored_model& model, const std::string& hash,
                                                  std::span<const engine::encoded_sample> samples,
                                                  thread_pool& threads);
 
 /// The same for a pool that is elsewhere: its index, and noise on the scores, which are the only
 /// thing that is sent (match/score_noise.hpp); null: none. Pools for arrow are refused.
 [[nodiscard]] result<std::vector<float>> score_samples(
-    const serve::pool_index& pool, const weights& model, const std::string& hash,
+    const serve::pool_index& pool, const stored_model& model, const std::string& hash,
     std::span<const engine::encoded_sample> samples, const match::privacy* noise,
     thread_pool& threads);
 
 /// A pool's embeddings of samples in its index space, (samples, width).
 [[nodiscard]] result<std::vector<float>> place_samples_of(
-    const adapter::pool_info& info, const weights& model,
+    const adapter::pool_info& info, const stored_model& model,
     std::span<const engine::encoded_sample> samples, thread_pool& threads);
 
 }  // namespace crayon::cli

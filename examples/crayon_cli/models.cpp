@@ -8,8 +8,9 @@
 
 #include <crayon/adapter/adapter_set.hpp>
 #include <crayon/blend/concat.hpp>
+#include <crayon/io/directory.hpp>
+#include <crayon/io/file.hpp>
 #include <crayon/model/load_llama.hpp>
-#include <crayon/model/saved_weights.hpp>
 
 namespace crayon::cli {
 namespace {
@@ -28,7 +29,21 @@ result<adapter_argument> finite_argument(const std::string& text) {
 
 }  // namespace
 
-result<weights> load_model(const std::string& path) {
+result<void> check_output_file(const std::string& path) {
+  if (!path.empty()) CRAYON_CHECK(io::atomic_file::create(path));
+  return {};
+}
+
+result<void> check_output_directory(const std::string& path) {
+  if (!path.empty()) CRAYON_CHECK(io::directory_writer::create(path));
+  return {};
+}
+
+result<stored_model> load_model(const std::string& path) {
+  return stored_model::load(path);
+}
+
+result<weights> load_widened(const std::string& path) {
   return model::load_llama<float>(path);
 }
 
@@ -55,21 +70,9 @@ adapter_argument parse_adapter_argument(const std::string& text) {
   return {text.substr(0, colon), scale};
 }
 
-result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
-                                                  const weights& model,
-                                                  const std::string& base_hash) {
-  CRAYON_TRY(auto loaded, adapter::load_peft<float>(directory));
-  if (!loaded.info.base_hash.empty() && loaded.info.base_hash != base_hash) {
-    return error{errc::mismatch, directory + ": made for a base model with hash " +
-                                     loaded.info.base_hash + ", this model has " + base_hash};
-  }
-  CRAYON_CHECK(model::check_saved(model, directory, loaded.info.saved));
-  return loaded;
-}
-
 result<device> open_device(const model_options& options, const std::vector<std::string>& adapters,
                            std::size_t context) {
-  CRAYON_TRY(weights model, load_model(options.model));
+  CRAYON_TRY(weights model, load_widened(options.model));
   CRAYON_TRY(llama2c_tokenizer tokens, load_tokenizer(options, model.config()));
   auto opened =
       device::make(std::move(model), std::move(tokens), std::make_shared<thread_pool>(), context);
@@ -98,12 +101,15 @@ result<device> open_device(const model_options& options, const std::vector<std::
   return made;
 }
 
-result<void> loaded_adapters::add(const std::vector<std::string>& arguments, const weights& model) {
+result<void> loaded_adapters::add(const std::vector<std::string>& arguments,
+                                  const stored_model& model) {
   if (arguments.empty()) return {};
   const std::string hash = model.hash();
   for (const auto& argument : arguments) {
     CRAYON_TRY(const adapter_argument a, finite_argument(argument));
-    CRAYON_TRY(auto loaded, load_adapter(a.directory, model, hash));
+    CRAYON_TRY(auto loaded, model.visit([&](const auto& base) {
+      return load_adapter(a.directory, base, hash);
+    }));
     adapters_.push_back(std::move(loaded));
     const auto bound = delta_.append(adapters_.back().adapter, a.scale);
     if (!bound) return error{bound.error().code, a.directory + ": " + bound.error().text};

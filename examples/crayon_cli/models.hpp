@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Models, tokenizers and adapters as the commands load them: weights as f32, kernels chosen at run
-// time, errors that name the file.
+// Models, tokenizers and adapters as the commands load them: kernels chosen at run time, errors
+// that name the file.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,8 @@
 #include <crayon/model/delta.hpp>
 #include <crayon/model/llama.hpp>
 #include <crayon/model/llama_weights.hpp>
+#include <crayon/model/saved_weights.hpp>
+#include <crayon/model/stored_llama.hpp>
 #include <crayon/router/rules.hpp>
 #include <crayon/simd/highway_dynamic.hpp>
 #include <crayon/tokenizer/llama2c_tokenizer.hpp>
@@ -28,6 +30,10 @@ namespace crayon::cli {
 using backend = simd::highway_dynamic;
 using weights = model::llama_weights<float>;
 using session = model::llama_session<backend, float>;
+using stored_model = model::stored_llama;
+/// Of the weights `w`, whatever type they have.
+template <class Weights>
+using session_of = model::llama_session<backend, typename Weights::element_type>;
 using delta = model::lora_delta<backend, float>;
 using tokenizer::llama2c_tokenizer;
 
@@ -39,8 +45,11 @@ struct config : engine::default_config {
 };
 using device = engine::device_engine<config>;
 
-/// A llama2.c checkpoint or a Hugging Face directory.
-[[nodiscard]] result<weights> load_model(const std::string& path);
+/// A llama2.c checkpoint or a Hugging Face directory, in the type that it is stored in.
+[[nodiscard]] result<stored_model> load_model(const std::string& path);
+
+/// The same as f32, which the engines of `ask` and `serve` run.
+[[nodiscard]] result<weights> load_widened(const std::string& path);
 
 /// The tokenizer of a model; its vocabulary must be the model's.
 [[nodiscard]] result<llama2c_tokenizer> load_tokenizer(const model_options& options,
@@ -55,9 +64,18 @@ struct adapter_argument {
 
 /// Loads a PEFT directory; refuses one that was made for other weights than `base_hash`, or that
 /// comes with weights that the model does not have.
-[[nodiscard]] result<adapter::peft_adapter<float>> load_adapter(const std::string& directory,
-                                                                const weights& model,
-                                                                const std::string& base_hash);
+template <element E>
+[[nodiscard]] result<adapter::peft_adapter<float>> load_adapter(
+    const std::string& directory, const model::llama_weights<E>& model,
+    const std::string& base_hash) {
+  CRAYON_TRY(auto loaded, adapter::load_peft<float>(directory));
+  if (!loaded.info.base_hash.empty() && loaded.info.base_hash != base_hash) {
+    return error{errc::mismatch, directory + ": made for a base model with hash " +
+                                     loaded.info.base_hash + ", this model has " + base_hash};
+  }
+  CRAYON_CHECK(model::check_saved(model, directory, loaded.info.saved));
+  return loaded;
+}
 
 /// Model and tokenizer as an engine, with the adapters' sum in use and room for `context` tokens.
 [[nodiscard]] result<device> open_device(const model_options& options,
@@ -73,7 +91,8 @@ class loaded_adapters {
   loaded_adapters& operator=(const loaded_adapters&) = delete;
 
   /// `arguments` as `parse_adapter_argument` takes them; made for `model`, or they are refused.
-  [[nodiscard]] result<void> add(const std::vector<std::string>& arguments, const weights& model);
+  [[nodiscard]] result<void> add(const std::vector<std::string>& arguments,
+                                 const stored_model& model);
 
   [[nodiscard]] const cli::delta& delta() const noexcept { return delta_; }
 

@@ -25,11 +25,17 @@ namespace {
 
 /// What every kind of training tells in the end.
 void tell(const train::pool_report& done, const std::string& what, const pool_options& o,
-          double seconds, json& report) {
-  std::printf("%s: %s, loss %.4f, %.0f tokens/s, %.1f s, at most %.0f MB\n", o.out.c_str(),
-              what.c_str(), done.loss,
-              done.seconds > 0 ? static_cast<double>(done.rows) / done.seconds : 0.0, seconds,
-              static_cast<double>(peak_memory()) / 1e6);
+          const stored_model& model, double seconds, json& report) {
+  const std::string type(name(model.type()));
+  std::printf(
+      "%s: %s, loss %.4f, %.0f tokens/s, %.1f s, at most %.0f MB, of which %.0f are the model as "
+      "%s\n",
+      o.out.c_str(), what.c_str(), done.loss,
+      done.seconds > 0 ? static_cast<double>(done.rows) / done.seconds : 0.0, seconds,
+      static_cast<double>(peak_memory()) / 1e6, static_cast<double>(model.bytes()) / 1e6,
+      type.c_str());
+  report["model_type"] = type;
+  report["model_bytes"] = model.bytes();
   report["out"] = o.out;
   report["steps"] = done.steps;
   report["resumed_at"] = done.resumed;
@@ -59,6 +65,7 @@ void tell_usage(const train::usage_report& usage, const std::vector<std::string>
 error about(const pool_options& o, const error& e) {
   const std::string& saved = o.how.checkpoint.file;
   if (!saved.empty() && e.text.starts_with(saved + ":")) return e;
+  if (e.text.starts_with("cannot write ")) return e;
   return {e.code, o.data + ": " + e.text};
 }
 
@@ -103,7 +110,7 @@ std::string name_of(std::string path) {
 }
 
 /// One more adapter for a pool that stays as it is.
-result<void> extend(const pool_options& o, const weights& model,
+result<void> extend(const pool_options& o, const stored_model& model,
                     std::span<const engine::encoded_sample> samples, const train::pool_options& how,
                     thread_pool& threads, train::stage_progress progress, json& report) {
   const stopwatch watch;
@@ -118,14 +125,14 @@ result<void> extend(const pool_options& o, const weights& model,
   if (!placed) return error{placed.error().code, o.add + ": " + placed.error().text};
   const std::string hash = model.hash();
   auto made = train::train_addition<backend>(
-      model, hash, pool, samples, {placed->data(), samples.size(), placed->size() / samples.size()},
-      how, threads, progress);
+      model.visit([](const auto& base) { return train::base_weights(base); }), hash, pool, samples,
+      {placed->data(), samples.size(), placed->size() / samples.size()}, how, threads, progress);
   if (!made) return about(o, made.error());
   CRAYON_CHECK(put_beside(o.add, o.out, file.type(), name, hash, *made));
   tell(made->report,
-       "adapter " + name + " beside " + std::to_string(pool.size()) + " others from " +
-           std::to_string(samples.size()) + " samples",
-       o, watch.seconds(), report);
+       "adapter " + name + " beside " + counted(pool.size(), "other") + " from " +
+           counted(samples.size(), "sample"),
+       o, model, watch.seconds(), report);
   auto all = names;
   all.push_back(name);
   tell_usage(made->report.usage, all, report);
@@ -137,7 +144,8 @@ result<void> extend(const pool_options& o, const weights& model,
 }  // namespace
 
 result<void> run(const pool_options& o, json& report) {
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_CHECK(o.single ? check_output_directory(o.out) : check_output_file(o.out));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto texts, read_samples(o.data));
   CRAYON_TRY(const auto encoded, encode_samples(texts, tokens, model.config(), o.data));
@@ -146,6 +154,7 @@ result<void> run(const pool_options& o, json& report) {
   thread_pool threads(o.threads == 0 ? std::thread::hardware_concurrency() : o.threads);
   train::pool_options how = o.how;
   how.base_model = o.model.model;
+  how.memory = free_memory();
   training_bar bar;
   const auto progress = [&](std::string_view stage, const train::training_progress& now,
                             std::size_t steps) {
@@ -157,13 +166,15 @@ result<void> run(const pool_options& o, json& report) {
 
   if (!o.add.empty()) return extend(o, model, samples, how, threads, progress, report);
   if (o.single) {
-    auto made = train::build_single<backend>(model, samples, how, threads, progress);
+    auto made = model.visit([&](const auto& base) {
+      return train::build_single<backend>(base, samples, how, threads, progress);
+    });
     if (!made) return about(o, made.error());
     adapter::peft_info info;
     info.base_model = o.model.model;
     info.base_hash = model.hash();
     CRAYON_CHECK(adapter::save_peft(o.out, made->adapter, info));
-    tell(made->report, "an adapter of rank " + std::to_string(how.rank), o, watch.seconds(),
+    tell(made->report, "an adapter of rank " + std::to_string(how.rank), o, model, watch.seconds(),
          report);
     return {};
   }
@@ -174,8 +185,10 @@ result<void> run(const pool_options& o, json& report) {
   }
   how.groups = groups;
   const auto build = [&]<class Embedding>(Embedding*) {
-    return train::build_pool<backend, Embedding>(
-        model, samples, std::span<const std::string>(tasks), how, threads, progress);
+    return model.visit([&](const auto& base) {
+      return train::build_pool<backend, Embedding>(
+          base, samples, std::span<const std::string>(tasks), how, threads, progress);
+    });
   };
   auto made = o.embedding == match::mean_pooling::name()
                   ? build(static_cast<match::mean_pooling*>(nullptr))
@@ -185,12 +198,13 @@ result<void> run(const pool_options& o, json& report) {
   if (!made) return about(o, made.error());
   CRAYON_CHECK(adapter::save_pool(o.out, made->pool));
   const auto& done = made->report;
+  const bool named = std::count(tasks.begin(), tasks.end(), "") == 0;
   tell(done,
-       std::to_string(made->pool.size()) + " adapters of rank " + std::to_string(how.rank) +
-           " from " + std::to_string(texts.size()) + " samples of " + std::to_string(done.tasks) +
-           (how.init == train::pool_init::k_means ? " clusters" : " tasks") +
+       counted(made->pool.size(), "adapter") + " of rank " + std::to_string(how.rank) + " from " +
+           counted(texts.size(), "sample") + " of " +
+           counted(done.tasks, named ? "task" : "cluster") +
            (done.groups > 1 ? " in " + std::to_string(done.groups) + " groups" : ""),
-       o, watch.seconds(), report);
+       o, model, watch.seconds(), report);
   tell_usage(done.usage, made->pool.info().names, report);
   report["adapters"] = made->pool.size();
   report["tasks"] = done.tasks;

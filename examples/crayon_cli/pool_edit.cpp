@@ -23,7 +23,7 @@ namespace {
 result<std::vector<float>> samples_index(const adapter::pool_contents& pool,
                                          const pool_entry_options& o) {
   if (o.samples.empty()) return std::vector<float>();
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   const auto& info = pool.info();
   if (const std::string hash = model.hash(); !info.base_hash.empty() && info.base_hash != hash) {
     return error{errc::mismatch, pool.path() + ": made for the base model " + info.base_hash +

@@ -67,7 +67,7 @@ result<void> align(adapter_vector& adapters, thread_pool& threads, json& report)
 }
 
 /// Index vectors from one file of sample texts per adapter.
-result<placed_index> index_from_texts(const pool_import_options& o, const weights& model,
+result<placed_index> index_from_texts(const pool_import_options& o, const stored_model& model,
                                       const std::vector<std::string>& names, thread_pool& threads,
                                       json& report) {
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
@@ -107,6 +107,7 @@ result<placed_index> index_from_texts(const pool_import_options& o, const weight
 }  // namespace
 
 result<void> run(const pool_import_options& o, json& report) {
+  CRAYON_CHECK(check_output_file(o.out));
   if (!o.samples.empty() && o.samples.size() != o.adapters.size()) {
     return error{errc::bad_value, std::to_string(o.samples.size()) + " files of samples for " +
                                       std::to_string(o.adapters.size()) +
@@ -116,12 +117,13 @@ result<void> run(const pool_import_options& o, json& report) {
   const float tau = o.tau.value_or(o.samples.empty() ? routing.temperature : 0.1F);
   const std::size_t top_k = o.top_k.value_or(o.samples.empty() ? routing.top_k : 0);
   CRAYON_CHECK(match::cosine_softmax::with_tau(tau));
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   const std::string hash = model.hash();
   const std::vector<std::string> names = names_of(o.adapters);
   std::vector<adapter::peft_adapter<float>> loaded;
   for (const auto& directory : o.adapters) {
-    CRAYON_TRY(auto one, load_adapter(directory, model, hash));
+    CRAYON_TRY(auto one,
+               model.visit([&](const auto& base) { return load_adapter(directory, base, hash); }));
     if (const auto bound = delta::bind(model.config(), one.adapter); !bound) {
       return error{bound.error().code, directory + ": " + bound.error().text};
     }
@@ -173,10 +175,10 @@ result<void> run(const pool_import_options& o, json& report) {
                  adapters, matrix_view<const float>(index.data(), adapters.size(), width), info));
   CRAYON_CHECK(adapter::save_pool(o.out, pool, {o.spare}));
 
-  std::printf(
-      "%s: %zu adapters over %zu sites, %zu of them padded to the others' shape; index %s\n",
-      o.out.c_str(), pool.size(), pool.sites(), changed,
-      o.samples.empty() ? "from the weights (arrow)" : "from texts");
+  std::printf("%s: %s over %s, %s padded to the others' shape; index %s\n", o.out.c_str(),
+              counted(pool.size(), "adapter").c_str(), counted(pool.sites(), "site").c_str(),
+              counted(changed, "adapter").c_str(),
+              o.samples.empty() ? "from the weights (arrow)" : "from texts");
   report["out"] = o.out;
   report["adapters"] = pool.size();
   report["names"] = names;

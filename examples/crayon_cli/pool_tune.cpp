@@ -4,11 +4,13 @@
 #include <cstdio>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <crayon/adapter/pool_file.hpp>
 #include <crayon/blend/concat.hpp>
+#include <crayon/core/function_ref.hpp>
 #include <crayon/core/rng.hpp>
 #include <crayon/engine/completion_loss.hpp>
 #include <crayon/train/pool_start.hpp>
@@ -34,22 +36,23 @@ struct tuning_point {
   double deviation = 0;  ///< standard error of the mean
 };
 
+/// The loss of one completion by the model with an adapter.
+using sample_loss =
+    function_ref<engine::loss_sum(const engine::encoded_sample&, const cli::delta&)>;
+
 /// Losses of users whose weights over the pool are given.
 class user_losses {
  public:
-  user_losses(const weights& model, const adapter::pool<float>& pool,
+  user_losses(const model::llama_config& config, const adapter::pool<float>& pool,
               std::span<const engine::encoded_sample> samples, std::span<const tuning_user> users,
-              thread_pool& threads)
-      : model_(model),
-        pool_(pool),
-        samples_(samples),
-        users_(users),
-        threads_(threads),
-        session_(model, longest(samples)) {}
+              sample_loss loss)
+      : config_(config), pool_(pool), samples_(samples), users_(users), loss_(loss) {}
+
+  [[nodiscard]] std::size_t users() const noexcept { return users_.size(); }
 
   /// `weights_of(user)` -> result<weights>; empty weights: no adapter.
   template <class WeightsOf>
-  [[nodiscard]] result<tuning_point> measure(WeightsOf&& weights_of) {
+  [[nodiscard]] result<tuning_point> measure(WeightsOf&& weights_of) const {
     double sum = 0, squares = 0;
     for (const auto& user : users_) {
       CRAYON_TRY(const std::vector<float> w, weights_of(user));
@@ -66,14 +69,8 @@ class user_losses {
   }
 
  private:
-  static std::size_t longest(std::span<const engine::encoded_sample> samples) {
-    std::size_t most = 1;
-    for (const auto& one : samples) most = std::max(most, one.ids.size());
-    return most;
-  }
-
-  result<double> loss_of(const tuning_user& user, const std::vector<float>& w) {
-    cli::delta with(model_.config());
+  result<double> loss_of(const tuning_user& user, const std::vector<float>& w) const {
+    cli::delta with(config_);
     adapter::lora_adapter<float> made;
     if (!w.empty()) {
       CRAYON_TRY(made, blend::concat::blend(pool_, blend::slots_of(w, blend::negligible)));
@@ -81,17 +78,16 @@ class user_losses {
     }
     engine::loss_sum sum;
     for (const std::size_t i : user.held_out) {
-      sum += engine::completion_loss(session_, samples_[i], with, threads_);
+      sum += loss_(samples_[i], with);
     }
     return sum.mean();
   }
 
-  const weights& model_;
+  const model::llama_config& config_;
   const adapter::pool<float>& pool_;
   std::span<const engine::encoded_sample> samples_;
   std::span<const tuning_user> users_;
-  thread_pool& threads_;
-  session session_;
+  sample_loss loss_;
 };
 
 std::vector<tuning_user> draw_users(const pool_tune_options& o,
@@ -121,11 +117,125 @@ json json_of(const tuning_point& p) {
           {"standard_error", p.deviation}};
 }
 
+/// The curve, told as it comes, and the pool with its best point.
+result<void> tune(const pool_tune_options& o, const adapter::pool_contents& file,
+                  const adapter::pool<float>& pool, const stored_model& model,
+                  const llama2c_tokenizer& tokens, std::span<const engine::encoded_sample> encoded,
+                  const user_losses& losses, thread_pool& threads, json& report) {
+  const stopwatch watch;
+  CRAYON_TRY(const auto base, losses.measure([](const tuning_user&) -> result<std::vector<float>> {
+    return std::vector<float>();
+  }));
+  CRAYON_TRY(const auto uniform,
+             losses.measure([&](const tuning_user&) -> result<std::vector<float>> {
+               return std::vector<float>(pool.size(), 1.0F / static_cast<float>(pool.size()));
+             }));
+  std::printf("%s, %s each; loss of held-out completions, nats per token\n",
+              counted(losses.users(), "user").c_str(), counted(o.per_user, "sample").c_str());
+  const auto or_all = [](std::size_t n) { return n == 0 ? std::string("all") : std::to_string(n); };
+  std::printf("%8s %8s %8s %10s\n", "layer", "tau", "top_k", "loss");
+  std::printf("%26s %10.4f +- %.4f\n", "no adapter", base.loss, base.deviation);
+  std::printf("%26s %10.4f +- %.4f\n", "uniform", uniform.loss, uniform.deviation);
+
+  std::vector<engine::encoded_sample> texts;
+  std::vector<std::size_t> owner;
+  for (std::size_t k = 0; k < o.samples.size(); ++k) {
+    CRAYON_TRY(const auto own, read_samples(o.samples[k]));
+    CRAYON_TRY(auto ids, encode_samples(own, tokens, model.config(), o.samples[k]));
+    owner.insert(owner.end(), ids.size(), k);
+    std::move(ids.begin(), ids.end(), std::back_inserter(texts));
+  }
+  const auto layers = o.layers.empty() ? std::vector<std::size_t>{pool.info().layer} : o.layers;
+  std::vector<tuning_point> curve;
+  tuning_point best;
+  best.loss = INFINITY;
+  adapter::pool_info best_info;
+  std::vector<float> best_index;
+  for (const std::size_t layer : layers) {
+    adapter::pool_info info = pool.info();
+    info.matcher = "top_k";
+    std::vector<float> index(pool.index().data, pool.index().data + pool.index().size());
+    if (!o.samples.empty()) {
+      embedding_options how = o.index;
+      how.layer = layer;
+      CRAYON_TRY(const auto rows, embed_by_name(how.embedding, layer, model, texts, threads));
+      CRAYON_TRY(auto made, make_index(rows, owner, pool.size(), how));
+      index = std::move(made.index);
+      info.embedding = how.embedding;
+      info.layer = layer;
+      info.centroids = how.centroids;
+      info.centre = std::move(made.space.centre);
+      info.projection = std::move(made.space.projection);
+    }
+    CRAYON_TRY(const auto places, place_samples_of(info, model, encoded, threads));
+    const std::size_t width = places.size() / encoded.size();
+    const matrix_view<const float> rows(index.data(), pool.size(), index.size() / pool.size());
+    if (width * info.centroids != rows.cols) {
+      return error{errc::bad_shape, o.pool + ": index vectors for embeddings of length " +
+                                        std::to_string(rows.cols / info.centroids) +
+                                        ", this model's have " + std::to_string(width)};
+    }
+    const auto try_out = [&](float tau, std::size_t k) -> result<void> {
+      info.tau = tau;
+      info.top_k = k;
+      CRAYON_TRY(tuning_point point,
+                 losses.measure([&](const tuning_user& user) -> result<std::vector<float>> {
+                   std::vector<float> own;
+                   for (const std::size_t i : user.own) {
+                     const float* from = places.data() + i * width;
+                     own.insert(own.end(), from, from + width);
+                   }
+                   return match_by_name(info, rows, {own.data(), user.own.size(), width});
+                 }));
+      point.layer = layer;
+      point.tau = tau;
+      point.top_k = k;
+      curve.push_back(point);
+      std::printf("%8s %8.3g %8s %10.4f +- %.4f\n", or_all(layer).c_str(), double{tau},
+                  or_all(k).c_str(), point.loss, point.deviation);
+      if (point.loss < best.loss) {
+        best = point;
+        best_info = info;
+        best_index = index;
+      }
+      return {};
+    };
+    tuning_point of_layer;
+    of_layer.loss = INFINITY;
+    for (const float tau : o.taus) {
+      CRAYON_CHECK(try_out(tau, 0));
+      if (curve.back().loss < of_layer.loss) of_layer = curve.back();
+    }
+    for (const std::size_t k : o.top_ks) {
+      if (k < pool.size()) CRAYON_CHECK(try_out(of_layer.tau, k));
+    }
+  }
+  std::printf("best: layer %s, tau %.3g, top_k %s, loss %.4f\n", or_all(best.layer).c_str(),
+              double{best.tau}, or_all(best.top_k).c_str(), best.loss);
+  report["users"] = losses.users();
+  report["no_adapter"] = base.loss;
+  report["uniform"] = uniform.loss;
+  report["curve"] = json::array();
+  for (const auto& point : curve) report["curve"].push_back(json_of(point));
+  report["best"] = json_of(best);
+  report["seconds"] = watch.seconds();
+  if (o.out.empty()) return {};
+
+  if (best.top_k == 0) best_info.matcher = "cosine_softmax";
+  const matrix_view<const float> index(best_index.data(), pool.size(),
+                                       best_index.size() / pool.size());
+  CRAYON_CHECK(adapter::save_reindexed(o.out, file, index, best_info));
+  std::printf("%s: the pool with that choice\n", o.out.c_str());
+  report["out"] = o.out;
+  return {};
+}
+
 }  // namespace
 
 result<void> run(const pool_tune_options& o, json& report) {
+  CRAYON_CHECK(check_output_file(o.out));
   for (const float tau : o.taus) CRAYON_CHECK(match::cosine_softmax::with_tau(tau));
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   CRAYON_TRY(const auto file, adapter::pool_contents::open(o.pool));
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(file));
@@ -165,113 +275,17 @@ result<void> run(const pool_tune_options& o, json& report) {
                                       " samples are too few to hold some out"};
   }
 
-  const stopwatch watch;
+  std::size_t longest = 1;
+  for (const auto& one : encoded) longest = std::max(longest, one.ids.size());
   thread_pool threads;
-  user_losses losses(model, pool, encoded, users, threads);
-  CRAYON_TRY(const auto base, losses.measure([](const tuning_user&) -> result<std::vector<float>> {
-    return std::vector<float>();
-  }));
-  CRAYON_TRY(const auto uniform,
-             losses.measure([&](const tuning_user&) -> result<std::vector<float>> {
-               return std::vector<float>(pool.size(), 1.0F / static_cast<float>(pool.size()));
-             }));
-  std::printf("%zu users, %zu samples each; loss of held-out completions, nats per token\n",
-              users.size(), o.per_user);
-  std::printf("%8s %8s %8s %10s\n", "layer", "tau", "top_k", "loss");
-  std::printf("%26s %10.4f +- %.4f\n", "no adapter", base.loss, base.deviation);
-  std::printf("%26s %10.4f +- %.4f\n", "uniform", uniform.loss, uniform.deviation);
-
-  std::vector<engine::encoded_sample> texts;
-  std::vector<std::size_t> owner;
-  for (std::size_t k = 0; k < o.samples.size(); ++k) {
-    CRAYON_TRY(const auto own, read_samples(o.samples[k]));
-    CRAYON_TRY(auto ids, encode_samples(own, tokens, model.config(), o.samples[k]));
-    owner.insert(owner.end(), ids.size(), k);
-    std::move(ids.begin(), ids.end(), std::back_inserter(texts));
-  }
-  const auto layers = o.layers.empty() ? std::vector<std::size_t>{pool.info().layer} : o.layers;
-  std::vector<tuning_point> curve;
-  tuning_point best;
-  best.loss = INFINITY;
-  adapter::pool_info best_info;
-  std::vector<float> best_index;
-  for (const std::size_t layer : layers) {
-    adapter::pool_info info = pool.info();
-    info.matcher = "top_k";
-    std::vector<float> index(pool.index().data, pool.index().data + pool.index().size());
-    if (retrains_index) {
-      embedding_options how = o.index;
-      how.layer = layer;
-      CRAYON_TRY(const auto rows, embed_by_name(how.embedding, layer, model, texts, threads));
-      CRAYON_TRY(auto made, make_index(rows, owner, pool.size(), how));
-      index = std::move(made.index);
-      info.embedding = how.embedding;
-      info.layer = layer;
-      info.centroids = how.centroids;
-      info.centre = std::move(made.space.centre);
-      info.projection = std::move(made.space.projection);
-    }
-    CRAYON_TRY(const auto places, place_samples_of(info, model, encoded, threads));
-    const std::size_t width = places.size() / encoded.size();
-    const matrix_view<const float> rows(index.data(), pool.size(), index.size() / pool.size());
-    if (width * info.centroids != rows.cols) {
-      return error{errc::bad_shape, o.pool + ": index vectors for embeddings of length " +
-                                        std::to_string(rows.cols / info.centroids) +
-                                        ", this model's have " + std::to_string(width)};
-    }
-    const auto try_out = [&](float tau, std::size_t k) -> result<void> {
-      info.tau = tau;
-      info.top_k = k;
-      CRAYON_TRY(tuning_point point,
-                 losses.measure([&](const tuning_user& user) -> result<std::vector<float>> {
-                   std::vector<float> own;
-                   for (const std::size_t i : user.own) {
-                     const float* from = places.data() + i * width;
-                     own.insert(own.end(), from, from + width);
-                   }
-                   return match_by_name(info, rows, {own.data(), user.own.size(), width});
-                 }));
-      point.layer = layer;
-      point.tau = tau;
-      point.top_k = k;
-      curve.push_back(point);
-      std::printf("%8zu %8.3g %8zu %10.4f +- %.4f\n", layer, double{tau}, k, point.loss,
-                  point.deviation);
-      if (point.loss < best.loss) {
-        best = point;
-        best_info = info;
-        best_index = index;
-      }
-      return {};
+  return model.visit([&](const auto& base) {
+    session_of<std::decay_t<decltype(base)>> s(base, longest);
+    const auto loss = [&](const engine::encoded_sample& one, const cli::delta& with) {
+      return engine::completion_loss(s, one, with, threads);
     };
-    tuning_point of_layer;
-    of_layer.loss = INFINITY;
-    for (const float tau : o.taus) {
-      CRAYON_CHECK(try_out(tau, 0));
-      if (curve.back().loss < of_layer.loss) of_layer = curve.back();
-    }
-    for (const std::size_t k : o.top_ks) {
-      if (k < pool.size()) CRAYON_CHECK(try_out(of_layer.tau, k));
-    }
-  }
-  std::printf("best: layer %zu, tau %.3g, top_k %zu (0: all), loss %.4f\n", best.layer,
-              double{best.tau}, best.top_k, best.loss);
-  report["users"] = users.size();
-  report["no_adapter"] = base.loss;
-  report["uniform"] = uniform.loss;
-  report["curve"] = json::array();
-  for (const auto& point : curve) report["curve"].push_back(json_of(point));
-  report["best"] = json_of(best);
-  report["seconds"] = watch.seconds();
-  if (o.out.empty()) return {};
-
-  if (best.top_k == 0) best_info.matcher = "cosine_softmax";
-  const matrix_view<const float> index(best_index.data(), pool.size(),
-                                       best_index.size() / pool.size());
-  CRAYON_CHECK(adapter::save_reindexed(o.out, file, index, best_info));
-  std::printf("%s: the pool with that choice\n", o.out.c_str());
-  report["out"] = o.out;
-  return {};
+    const user_losses losses(model.config(), pool, encoded, users, loss);
+    return tune(o, file, pool, model, tokens, encoded, losses, threads, report);
+  });
 }
 
 }  // namespace crayon::cli

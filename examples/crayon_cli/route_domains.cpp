@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <type_traits>
 
 #include <crayon/match/domain_file.hpp>
 #include <crayon/match/fit_domains.hpp>
@@ -48,9 +49,10 @@ result<numbered_tasks> number_tasks(const std::vector<sample>& texts, const std:
 }  // namespace
 
 result<void> run(const route_domains_options& o, json& report) {
+  CRAYON_CHECK(check_output_file(o.out));
   CRAYON_TRY(const auto texts, read_samples(o.texts));
   CRAYON_TRY(numbered_tasks known, number_tasks(texts, o.texts));
-  CRAYON_TRY(const weights model, load_model(o.model.model));
+  CRAYON_TRY(const stored_model model, load_model(o.model.model));
   CRAYON_TRY(const llama2c_tokenizer tokens, load_tokenizer(o.model, model.config()));
   std::vector<std::vector<std::int32_t>> questions;
   std::size_t longest = 1;
@@ -66,16 +68,16 @@ result<void> run(const route_domains_options& o, json& report) {
   }
   const std::size_t width = match::question_parts * model.config().dim;
   std::vector<float> rows(questions.size() * width);
-  {
+  model.visit([&](const auto& base) {
     thread_pool threads;
-    session s(model, longest);
+    session_of<std::decay_t<decltype(base)>> s(base, longest);
     progress_bar bar("embedding");
     for (std::size_t i = 0; i < questions.size(); ++i) {
       match::embed_question(s, questions[i], std::span(rows).subspan(i * width, width),
                             model::no_delta{}, threads);
       bar.show(i + 1, questions.size());
     }
-  }
+  });
   match::domain_file file;
   auto made = match::fit_domains({rows.data(), questions.size(), width}, known.task,
                                  std::move(known.domain), o.sharpness);

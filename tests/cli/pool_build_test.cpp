@@ -90,8 +90,9 @@ TEST_CASE("pool build: each option is what the file and the report say") {
   CHECK(refused.status == 1);
   CHECK(refused.err == "crayon: samples.jsonl: one adapter per task: 2 tasks for 3 adapters\n");
   for (const std::string wrong :
-       {"--balance 1", "--train-index --independent", "--single --independent", "--start here",
-        "--weights mine", "--checkpoint-every 5", "--dropout 1", "--threads 0", "--rate nan"}) {
+       {"--balance 1", "--train-index --independent", "--single --independent",
+        "--mix 1,2 --independent", "--mix 1,2 --single", "--start here", "--weights mine",
+        "--checkpoint-every 5", "--dropout 1", "--threads 0", "--rate nan"}) {
     INFO(wrong);
     CHECK(w.run(build + "--adapters 2 --out q " + wrong).status == 2);
   }
@@ -168,17 +169,27 @@ TEST_CASE("pool build --add: one more adapter, and the others' bytes are theirs"
     CHECK(std::equal(old->index(k).begin(), old->index(k).end(), longer->index(k).begin()));
     const auto was = old->extract(k), is = longer->extract(k);
     for (std::size_t i = 0; i < was.size(); ++i) {
-      const auto a = was.factors(i).b, b = is.factors(i).b;
-      CHECK(std::equal(a.data, a.data + a.size(), b.data));
+      const auto a = was.factors(i), b = is.factors(i);
+      CHECK(std::equal(a.a.data, a.a.data + a.a.size(), b.a.data));
+      CHECK(std::equal(a.b.data, a.b.data + a.b.size(), b.b.data));
     }
   }
+  // Users of one task have the new adapter's alone; of no other number than that are batches full.
+  const auto tokens = [&](const std::string& mix) {
+    const std::string fresh = add.substr(0, add.find("--checkpoint")) + "--add ";
+    REQUIRE(w.run(fresh + "p --out m --mix " + mix + " --json r.json").status == 0);
+    return build_report(w)["tokens"].get<std::size_t>();
+  };
+  CHECK(tokens("1,1") > tokens("4,4"));
+
   // In its place, from the checkpoint: the same file; and not twice.
   REQUIRE(w.run(add + "p --out p").status == 0);
   CHECK((read(w / "p") == read(w / "q")));
   const auto twice = w.run(add + "p --out p");
   CHECK(twice.status == 1);
   CHECK(twice.err == "crayon: p: has an adapter third already\n");
-  for (const std::string wrong : {"--adapters 3", "--rank 2", "--train-index", "--single"}) {
+  for (const std::string wrong :
+       {"--adapters 3", "--rank 2", "--train-index", "--single", "--mix 0,1"}) {
     CHECK(w.run(add + "p --out q " + wrong).status == 2);
   }
   CHECK(w.run(build + "--out q --name x").status == 2);

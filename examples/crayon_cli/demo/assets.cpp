@@ -138,7 +138,7 @@ result<void> make_model(const std::string& directory, const llama2c_tokenizer& t
 /// 49 %.
 result<void> train_further(const std::string& directory, const llama2c_tokenizer& tokens,
                            std::uint64_t seed, thread_pool& threads, cli::json& report) {
-  CRAYON_TRY(weights model, cli::load_model(directory));
+  CRAYON_TRY(weights model, cli::load_widened(directory));
   std::vector<std::size_t> choices;  // a task as often as it is wanted
   for (std::size_t t = 0; t < tasks().size(); ++t) {
     const std::string_view family = tasks()[t].family;
@@ -290,8 +290,8 @@ result<void> make_one_for_all(const assets& files, const weights& model,
 result<void> make_router(const assets& files, const llama2c_tokenizer& tokens, rng random,
                          thread_pool& threads, cli::json& report) {
   CRAYON_TRY(const auto pool, adapter::load_pool<float>(files.pool()));
-  CRAYON_TRY(weights device_weights, cli::load_model(files.device()));
-  CRAYON_TRY(const weights server_weights, cli::load_model(files.server()));
+  CRAYON_TRY(weights device_weights, cli::load_widened(files.device()));
+  CRAYON_TRY(const weights server_weights, cli::load_widened(files.server()));
   CRAYON_TRY(device_engine device, device_engine::make(std::move(device_weights), tokens));
   struct seen_query {
     signals before, after;
@@ -384,7 +384,7 @@ result<void> remake(const assets& files, std::uint64_t seed, const std::vector<s
     CRAYON_CHECK(train_further(files.server(), tokens, server_seed + 1, threads, report));
   }
   if (wanted("pool") || wanted("one-for-all")) {
-    CRAYON_TRY(const weights model, cli::load_model(files.device()));
+    CRAYON_TRY(const weights model, cli::load_widened(files.device()));
     const corpus texts = make_corpus(tokens, rng(corpus_seed));
     if (wanted("pool")) {
       CRAYON_CHECK(make_pool(files, model, texts, pool_seed, threads, report));

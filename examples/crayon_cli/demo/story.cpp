@@ -82,8 +82,8 @@ struct stage {
 };
 
 result<stage> set_up(const assets& files) {
-  CRAYON_TRY(weights device, cli::load_model(files.device()));
-  CRAYON_TRY(weights server, cli::load_model(files.server()));
+  CRAYON_TRY(weights device, cli::load_widened(files.device()));
+  CRAYON_TRY(weights server, cli::load_widened(files.server()));
   CRAYON_TRY(auto tokens, cli::load_tokenizer({files.device(), {}}, device.config()));
   CRAYON_TRY(auto pool, adapter::load_pool<float>(files.pool()));
   const std::string hash = device.hash();
