@@ -400,6 +400,27 @@ CLI::Option* add_choice(CLI::App& c, const std::string& name, Value& value,
       ->check(CLI::IsMember(words));
 }
 
+CLI::Option* add_targets(CLI::App& c, std::vector<model::projection>& targets) {
+  std::vector<std::string> names;
+  for (std::size_t p = 0; p < model::projections_per_layer; ++p) {
+    const std::string module = model::llama_config::module(p);
+    names.push_back(module.substr(module.rfind('.') + 1));
+  }
+  return c
+      .add_option_function<std::vector<std::string>>(
+          "--targets",
+          [&targets, names](const std::vector<std::string>& chosen) {
+            targets.clear();
+            for (const auto& name : chosen) {
+              const auto at = std::find(names.begin(), names.end(), name) - names.begin();
+              targets.push_back(static_cast<model::projection>(at));
+            }
+          },
+          "Layers that adapters are at, as PEFT's target_modules: q_proj,v_proj (default: all)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names));
+}
+
 void add_pool_build(CLI::App& pool, selection& chosen) {
   auto o = std::make_shared<pool_options>();
   CLI::App& c = *add_command(pool, chosen, "build",
@@ -423,6 +444,7 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
   auto* alpha =
       c.add_option("--alpha", how.alpha, "Scale is alpha / rank (default: twice the rank)")
           ->check(finite_number(false));
+  auto* targets = add_targets(c, how.targets);
   auto* tau = c.add_option("--tau", how.tau, "Temperature of the similarities")
                   ->check(finite_number(true))
                   ->capture_default_str();
@@ -475,7 +497,7 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
   auto* layer = c.add_option("--layer", how.layer,
                              "Blocks that the embedded states have been through (default: all)")
                     ->check(count());
-  for (auto* option : {adapters, rank, alpha, tau, init, policy, embedding, layer}) {
+  for (auto* option : {adapters, rank, alpha, targets, tau, init, policy, embedding, layer}) {
     add->excludes(option);
   }
   c.add_option("--name", o->name, "Of that adapter (default: that of --data)")->needs(add);

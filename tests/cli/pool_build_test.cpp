@@ -78,6 +78,17 @@ TEST_CASE("pool build: each option is what the file and the report say") {
   const auto moved = built(w);
   CHECK(still->index(0)[0] != moved->index(0)[0]);
 
+  run("--adapters 2 --targets q_proj,down_proj");
+  const auto some = built(w);
+  REQUIRE(some);
+  REQUIRE(some->sites() % 2 == 0);
+  for (std::size_t i = 0; i < some->sites(); ++i) {
+    CHECK(some->module(i).ends_with(i % 2 == 0 ? ".q_proj" : ".down_proj"));
+  }
+  const auto twice = w.run(build + "--adapters 2 --out q --targets q_proj,q_proj");
+  CHECK(twice.status == 1);
+  CHECK(twice.err.find("self_attn.q_proj") != std::string::npos);
+
   run("--adapters 2 --independent");
   CHECK(build_report(w)["losses"].size() == 12);
   fs::remove(w / "p");
@@ -92,7 +103,7 @@ TEST_CASE("pool build: each option is what the file and the report say") {
   for (const std::string wrong :
        {"--balance 1", "--train-index --independent", "--single --independent",
         "--mix 1,2 --independent", "--mix 1,2 --single", "--start here", "--weights mine",
-        "--checkpoint-every 5", "--dropout 1", "--threads 0", "--rate nan"}) {
+        "--checkpoint-every 5", "--dropout 1", "--threads 0", "--rate nan", "--targets lm_head"}) {
     INFO(wrong);
     CHECK(w.run(build + "--adapters 2 --out q " + wrong).status == 2);
   }

@@ -2,6 +2,7 @@
 // How a pool is made from texts, and what came of it.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -82,8 +83,9 @@ using user_draw = function_ref<std::vector<std::size_t>(std::size_t count, rng& 
 
 struct pool_options {
   std::size_t adapters = 8;
-  std::size_t rank = 4;  ///< of each, at every projection of every layer
-  float alpha = 0;       ///< scale is alpha / rank; 0: twice the rank
+  std::size_t rank = 4;                    ///< of each, at every target
+  std::vector<model::projection> targets;  ///< of every layer; empty: all seven
+  float alpha = 0;                         ///< scale is alpha / rank; 0: twice the rank
   float tau = 0.1F;
   std::size_t layer = 0;  ///< blocks that the embedded states have been through; 0: all
   pool_init init = pool_init::automatic;
@@ -166,6 +168,8 @@ namespace detail {
     data.add("\n");
   }
   const auto text = [](auto number) { return std::to_string(number); };
+  std::string targets = o.targets.empty() ? "all" : "";
+  for (const auto p : o.targets) targets += text(static_cast<int>(p)) + " ";
   const auto& t = o.training;
   const auto real = [](float x) {
     char digits[32];
@@ -190,6 +194,7 @@ namespace detail {
           {"dropout", real(t.dropout.rate) + ", seed " + text(t.dropout.seed)},
           {"adapters", text(o.adapters)},
           {"rank", text(o.rank)},
+          {"targets", targets},
           {"alpha", real(o.alpha)},
           {"tau", real(o.tau)},
           {"layer", text(o.layer)},
@@ -225,6 +230,12 @@ namespace detail {
     return error{errc::bad_value, "adapters, rank, steps, users and samples must not be 0"};
   }
   CRAYON_CHECK(o.mix.check());
+  for (auto p = o.targets.begin(); p != o.targets.end(); ++p) {
+    if (std::find(o.targets.begin(), p, *p) != p) {
+      return error{errc::bad_value, model::llama_config::module(static_cast<std::size_t>(*p)) +
+                                        " and its like in other layers are targets twice"};
+    }
+  }
   if (!o.groups.empty() && o.groups.size() != samples) {
     return error{errc::bad_shape, std::to_string(o.groups.size()) + " groups for " +
                                       std::to_string(samples) + " samples: one each, or none"};

@@ -38,7 +38,9 @@ class pool_run {
     constexpr std::array every{projection::q,    projection::k,  projection::v,   projection::o,
                                projection::gate, projection::up, projection::down};
     const float alpha = options_.alpha > 0 ? options_.alpha : 2 * static_cast<float>(options_.rank);
-    return lora_shapes(weights_.config(), options_.rank, alpha, every);
+    return lora_shapes(weights_.config(), options_.rank, alpha,
+                       options_.targets.empty() ? std::span<const projection>(every)
+                                                : std::span<const projection>(options_.targets));
   }
 
   /// Error: a rank that no matrix of the model has, of which the rest would be of no use.
