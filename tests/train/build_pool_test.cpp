@@ -386,4 +386,28 @@ TEST_CASE("what cannot be built is refused, and a bad loss names its samples", "
   CHECK(early.error().text.starts_with("first adapter: training step 1 ("));
   CHECK(early.error().text.find("holds") == std::string::npos);
   CHECK_FALSE(io::read_text(s.options.checkpoint.file));
+
+  // Nor is what a whole stage left, before the next one has seen it.
+  s.weights.norms()[0] = 1;
+  const auto whole = s.build();
+  REQUIRE(whole);
+  s.options.checkpoint.file = (s.folder / "late").string();
+  const auto late =
+      s.build([&](std::string_view stage, const train::training_progress& now, std::size_t of) {
+        if (stage == "first adapter" && now.step + 1 == of) s.weights.norms()[0] = NAN;
+        return true;
+      });
+  REQUIRE(!late);
+  CHECK(late.error().text.starts_with("pool: training step 0 ("));
+  CHECK(
+      late.error().text.ends_with("; " + s.options.checkpoint.file + " holds the last good state"));
+  s.weights.norms()[0] = 1;
+  std::vector<std::string> stages;
+  const auto resumed = s.build([&](std::string_view stage, const train::training_progress&, auto) {
+    stages.emplace_back(stage);
+    return true;
+  });
+  REQUIRE(resumed);
+  CHECK(stages.front() == "first adapter");  // its last step, which nobody had seen to be good
+  CHECK((s.saved(*resumed) == s.saved(*whole)));
 }

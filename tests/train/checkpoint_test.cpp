@@ -154,11 +154,17 @@ TEST_CASE("results of finished stages stay in the file", "[train]") {
     auto saved = train::checkpoint::open({file, 1, 0}, {});
     REQUIRE(saved);
     CHECK(!saved->finished("first"));
-    REQUIRE(saved->finish("first", std::vector<float>{1, 2, 3}));
+    saved->finish("first", std::vector<float>{1, 2, 3});
+    CHECK(saved->finished("first"));
+    CHECK(!saved->kept());  // nobody knows yet whether these are good
+    CHECK(!train::checkpoint::open({file, 1, 0}, {})->finished("first"));
+    REQUIRE(saved->end());
+    CHECK(saved->kept());
   }
   const auto again = train::checkpoint::open({file, 1, 0}, {});
   REQUIRE(again);
   REQUIRE(again->finished("first"));
+  CHECK(again->kept());
   CHECK(again->values("first").size() == 3);
   CHECK(again->values("first")[2] == 3);
 }

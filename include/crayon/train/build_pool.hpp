@@ -82,7 +82,7 @@ template <kernel_backend B, executor X>
   report.loss = report.losses.empty() ? 0 : report.losses.back();
   report.usage = usage_of(match::cosine_softmax{options.tau}, matrix_view<const float>(index),
                           placed.points());
-  run.tell(report);
+  CRAYON_CHECK(run.end(report));
   return report;
 }
 
@@ -198,7 +198,7 @@ template <kernel_backend B, element E, executor X>
   report.steps = report.losses.size();
   report.loss = report.losses.back();
   report.sizes = {samples.size()};
-  run.tell(report);
+  CRAYON_CHECK(run.end(report));
   return made;
 }
 

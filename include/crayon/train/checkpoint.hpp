@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include <crayon/core/hash.hpp>
+#include <crayon/adapter/pool_json.hpp>
 #include <crayon/core/result.hpp>
 #include <crayon/core/rng.hpp>
 #include <crayon/io/safetensors.hpp>
@@ -46,8 +46,8 @@ class checkpoint {
   [[nodiscard]] static result<checkpoint> open(checkpoint_options options, identity run);
 
   [[nodiscard]] const std::string& file() const noexcept { return options_.file; }
-  /// There is something to go on from.
-  [[nodiscard]] bool kept() const noexcept { return !done_.empty() || !values_.empty(); }
+  /// The file has something to go on from.
+  [[nodiscard]] bool kept() const noexcept { return kept_; }
 
   /// The step that a stage would begin with.
   [[nodiscard]] std::size_t step_of(const std::string& stage) const {
@@ -64,15 +64,18 @@ class checkpoint {
     return stage == stage_ ? losses_ : std::vector<double>();
   }
 
-  /// The stage is over, and this is its result; written at once.
-  [[nodiscard]] result<void> finish(const std::string& stage, std::span<const float> values) {
+  /// The stage is over, and this is its result: written when the next stage has found its first
+  /// loss and gradient to be finite, or by `end`.
+  void finish(const std::string& stage, std::span<const float> values) {
     done_[stage] = {{values.begin(), values.end()}, losses(stage)};
     stage_.clear();
     for (auto* moments : {&values_, &first_, &second_}) moments->clear();
     losses_.clear();
     step_ = 0;
-    return write();
+    pending_ = true;
   }
+  /// No stage follows.
+  [[nodiscard]] result<void> end() { return pending_ ? write() : result<void>{}; }
 
   /// Hooks of `train_loop` for one stage; `random` is what its batches are drawn with.
   class stage_hooks {
@@ -113,13 +116,13 @@ class checkpoint {
     std::vector<float> values;
     std::vector<double> losses;
   };
-  static constexpr std::string_view format = "crayon training checkpoint 2";
+  static constexpr std::string_view format = "crayon training checkpoint 3";
 
   result<std::size_t> begin(const std::string& stage, std::span<const parameter_group> groups,
                             adamw& optimizer, rng& random) {
     written_ = clock::now();
     due_ = false;
-    if (stage != stage_) {
+    if (stage != stage_ || values_.empty()) {
       stage_ = stage;
       losses_.clear();
       step_ = 0;
@@ -154,7 +157,7 @@ class checkpoint {
 
   /// Only now are the parameters that the last step left known to be good.
   result<void> after_gradient(std::span<const parameter_group> groups, const adamw& optimizer) {
-    if (!due_) return {};
+    if (!due_) return end();
     due_ = false;
     values_.clear();
     for (const auto& g : groups) values_.insert(values_.end(), g.values.begin(), g.values.end());
@@ -168,24 +171,9 @@ class checkpoint {
     return {std::move(name), dtype, {values.size()}, std::as_bytes(std::span(values))};
   }
 
-  static std::string checksum(const std::vector<io::tensor>& tensors, const identity& metadata) {
-    hasher h;
-    for (const auto& [key, value] : metadata) {
-      if (key == "checksum") continue;
-      h.add(key);
-      h.add(value);
-    }
-    std::map<std::string_view, std::span<const std::byte>> sorted;
-    for (const auto& t : tensors) sorted[t.name] = t.bytes;
-    for (const auto& [name, bytes] : sorted) {
-      h.add(name);
-      h.add(bytes.data(), bytes.size());
-    }
-    return h.hex();
-  }
-
   result<void> write() {
     written_ = clock::now();
+    pending_ = false;
     if (options_.file.empty()) return {};
     identity metadata{{"format", std::string(format)},
                       {"stage", stage_},
@@ -201,8 +189,10 @@ class checkpoint {
     tensors.push_back(tensor("adamw.m", "F32", first_));
     tensors.push_back(tensor("adamw.v", "F32", second_));
     tensors.push_back(tensor("losses", "F64", losses_));
-    metadata["checksum"] = checksum(tensors, metadata);
-    return io::write_safetensors(options_.file, std::move(tensors), metadata, true);
+    metadata["checksum"] = adapter::pool_json::checksum(tensors, metadata, true);
+    CRAYON_CHECK(io::write_safetensors(options_.file, std::move(tensors), metadata, true));
+    kept_ = true;
+    return {};
   }
 
   template <class T>
@@ -224,6 +214,8 @@ class checkpoint {
   std::map<std::string, stage_result> done_;
   std::string stage_;  // under way; empty: none
   bool due_ = false;
+  bool pending_ = false;  // a finished stage that is not in the file
+  bool kept_ = false;
   std::size_t step_ = 0;
   std::uint64_t random_ = 0;
   std::vector<float> values_, first_, second_;
@@ -268,11 +260,13 @@ inline result<void> checkpoint::load() {
   if (metadata["format"] != format) {
     return error{errc::bad_format, options_.file + ": not a training checkpoint"};
   }
-  if (const auto sum = checksum(file.tensors(), metadata); sum != metadata["checksum"]) {
+  const auto sum = adapter::pool_json::checksum(file.tensors(), metadata, true);
+  if (sum != metadata["checksum"]) {
     return error{errc::bad_format, options_.file + ": its checksum is " + metadata["checksum"] +
                                        ", the content has " + sum};
   }
   CRAYON_CHECK(check_run(metadata));
+  kept_ = true;
   stage_ = metadata["stage"];
   const auto number = [&](const std::string& key, auto& value) -> result<void> {
     const std::string& text = metadata[key];

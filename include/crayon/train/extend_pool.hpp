@@ -234,7 +234,7 @@ template <kernel_backend B, executor X>
   report.loss = report.losses.back();
   report.sizes = {samples.size()};
   report.usage = usage_of(match, index, places);
-  run.tell(report);
+  CRAYON_CHECK(run.end(report));
   return made;
 }
 

@@ -178,11 +178,12 @@ class pool_run {
                                       " of " + std::to_string(steps) + from()};
   }
 
-  /// What all stages took.
-  void tell(pool_report& report) const {
+  /// After the last stage: its result is kept, and what all of them took.
+  [[nodiscard]] result<void> end(pool_report& report) const {
     report.rows = rows_;
     report.seconds = seconds_;
     report.bytes = bytes_;
+    return saved_.end();
   }
 
   /// Factors and index vectors as one row of numbers, and back.
@@ -191,7 +192,8 @@ class pool_run {
     CRAYON_TRY(const lora_factors factors, lora_factors::from(weights_.config(), adapters));
     std::vector<float> all(factors.values().begin(), factors.values().end());
     all.insert(all.end(), index.data, index.data + index.size());
-    return saved_.finish(stage, all);
+    saved_.finish(stage, all);
+    return {};
   }
   result<void> restore(const std::string& stage, std::span<adapter::lora_adapter<float>> adapters,
                        matrix_view<float> index) {
