@@ -52,8 +52,8 @@ void tell(const train::pool_report& done, const std::string& what, const pool_op
 void tell_usage(const train::usage_report& usage, const std::vector<std::string>& names,
                 json& report) {
   for (std::size_t i = 0; i < names.size(); ++i) {
-    std::printf("  %-16s weight %.3f, nearest of %zu samples\n", names[i].c_str(), usage.mean[i],
-                usage.nearest[i]);
+    std::printf("  %-16s weight %.3f, nearest of %s\n", names[i].c_str(), usage.mean[i],
+                counted(usage.nearest[i], "sample").c_str());
     report["usage"].push_back({{"name", names[i]},
                                {"mean_weight", usage.mean[i]},
                                {"nearest_samples", usage.nearest[i]}});
@@ -61,12 +61,15 @@ void tell_usage(const train::usage_report& usage, const std::vector<std::string>
   report["imbalance"] = usage.imbalance;
 }
 
-/// Which file it is about: the checkpoint's errors say so themselves.
+/// Which file it is about: the checkpoint's errors say so themselves; what an addition cannot be
+/// made to is the pool.
 error about(const pool_options& o, const error& e) {
   const std::string& saved = o.how.checkpoint.file;
   if (!saved.empty() && e.text.starts_with(saved + ":")) return e;
   if (e.text.starts_with("cannot write ")) return e;
-  return {e.code, o.data + ": " + e.text};
+  const bool of_pool = !o.add.empty() && (e.code == errc::mismatch || e.code == errc::bad_shape ||
+                                          e.code == errc::unsupported);
+  return {e.code, (of_pool ? o.add : o.data) + ": " + e.text};
 }
 
 template <element E>

@@ -204,6 +204,10 @@ TEST_CASE("pool build --add: one more adapter, and the others' bytes are theirs"
     CHECK(w.run(add + "p --out q " + wrong).status == 2);
   }
   CHECK(w.run(build + "--out q --name x").status == 2);
+  REQUIRE(w.run("pool import --model model.bin --adapter adapter --out arrow").status == 0);
+  CHECK(w.run(add + "arrow --out q").err ==
+        "crayon: arrow: an adapter is added to pools with one index vector each and the matcher "
+        "cosine_softmax or top_k; this one has 1 and arrow\n");
 }
 
 TEST_CASE("pool build that is killed at any moment and started again ends with the same bits") {
