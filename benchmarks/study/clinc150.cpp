@@ -177,9 +177,17 @@ choices parse(int argc, char** argv) {
 
 // ------------------------------------------------------------------------------------ the models
 
+/// What a base reads and says. stories260K learned to end a story with BOS and never saw EOS, whose
+/// embedding is that of <unk>: adapters cannot make it say EOS, so its answers end with BOS.
+struct base_tokens : llama2c_tokenizer {
+  std::int32_t end;
+
+  [[nodiscard]] std::int32_t eos() const noexcept { return end; }
+};
+
 struct base {
   weights model;
-  llama2c_tokenizer tokens;
+  base_tokens tokens;
 };
 
 train::training_options<> schedule(std::size_t steps, float peak, float decay = 0) {
@@ -240,11 +248,12 @@ void make_base(const choices& c, const clinc150& data, thread_pool& threads) {
 base load_base(const choices& c) {
   if (c.base == "own") {
     return {take(model::load_llama<float>(c.out + "/base")),
-            take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin"))};
+            {take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin")),
+             llama2c_tokenizer::eos()}};
   }
   const std::string folder = c.data + "/models/stories260K";
   return {take(model::load_llama<float>(folder + "/stories260K.bin")),
-          take(llama2c_tokenizer::load(folder + "/tok512.bin"))};
+          {take(llama2c_tokenizer::load(folder + "/tok512.bin")), llama2c_tokenizer::bos()}};
 }
 
 // --------------------------------------------------------------------------------------- a run
@@ -474,7 +483,13 @@ class study {
             batch.add(s.ids, s.prompt_tokens);
           }
         },
-        threads_));
+        threads_, loss_of));
+  }
+  /// A line for every 300 steps.
+  static void loss_of(const train::training_progress& p) {
+    if ((p.step + 1) % 300 != 0) return;
+    std::printf("  step %zu, loss %.3f, %.0f tokens/s\n", p.step + 1, p.loss, p.tokens_per_second);
+    std::fflush(stdout);
   }
   pool_type alone(const adapter_type& one, double seconds) const {
     adapter::pool_info info;
@@ -680,10 +695,10 @@ class study {
     if (linear) {
       take(train::joint_pool<backend, blend::linear<>>(base_.model, std::span(adapters), index,
                                                        match, chosen, schedule(steps, rate), next,
-                                                       threads_));
+                                                       threads_, loss_of));
     } else {
       take(train::joint_pool<backend>(base_.model, std::span(adapters), index, match, chosen,
-                                      schedule(steps, rate), next, threads_));
+                                      schedule(steps, rate), next, threads_, loss_of));
     }
     return finished(adapters, linear ? "linear" : "concat", seconds_since(start));
   }
