@@ -10,8 +10,9 @@
 // writes one JSON file, NAME.json for name=NAME. What it has trained stays in OUT, so a run that
 // was stopped goes on with the contestant it was at. The keys are the members of `choices` below;
 // `only=loo,all` restricts a run to some contestants: base, single, all, fine, fine_all, told,
-// oracle, loo, loo_linear, sample, sample_linear, independent; and within pools policies,
-// single_best, search. Choices are made with split=val. What the README reports:
+// oracle, loo, loo_linear, sample, sample_linear, independent; and within pools policies, rivals
+// (uniform, nearest, arrow), single_best, search. Choices are made with split=val. What the README
+// reports:
 //
 //   B: steps=900 shared=300 groups=4 single_rate=0.006 pool_rate=0.004 linear_rate=0.004
 //      all_rate=0.002 oracle_rate=0.001 tau=0.1 adapters=12 rank=8 questions=25 alone_steps=40
@@ -20,6 +21,14 @@
 //   A: steps=1200 shared=600 groups=4 tau=0.5 adapters=10 init=tasks rank=16 questions=25
 //      single_rate=0.004 pool_rate=0.0015 linear_rate=0.0015 all_rate=0.0005 and what B has for
 //      fine and search; single_rate=0.003 only=single; rank=8 all_rate=0.001 only=all
+//      rivals, search, adapters alone and tuning: alone_steps=60 fine_all_rate=0.0001
+//      fine_all_steps=15
+//   B, base=stories: steps=1800 shared=600 tau=0.2 adapters=12 rank=8 questions=25 single_rate=0.003
+//      pool_rate=0.0014 linear_rate=0.0014 all_rate=0.001 oracle_rate=0.0005 fine_rate=0.006
+//      fine_all_rate=0.0003 fine_all_steps=30 alone_steps=100 evaluations=40
+//   A, base=stories: steps=1800 shared=900 tau=0.5 adapters=10 init=tasks rank=16 questions=25
+//      single_rate=0.002 pool_rate=0.001 all_rate=0.0005 fine_rate=0.006 fine_all_rate=0.0001
+//      fine_all_steps=15 alone_steps=90 evaluations=40
 //
 // What was tried on validation texts, seed 1, 24 or 60 users, percent right:
 //   B, one for all and the told oracle at rates 0.001, 0.002, 0.004: 28.8, 28.8, 24.6 and 86.8,
@@ -36,6 +45,13 @@
 //      users: one for all 87.0, pool (recompress) at 0.003 and 0.0015 83.1 and 82.8. At 600 steps
 //      and rank 4: k-means with 12 clusters 58, an adapter per domain 65 (tau 0.1); 70 with tau
 //      0.3, 68 with weights of unit length (strength 0.5); rank 8, with 300 shared steps, 78.
+//   stories, B: one for all at 0.0005, 0.001: 28.7, 30.7; told at 0.00025, 0.0005, 0.001: 83.9, 86.9,
+//      83.9; of rank 8 at 0.003, 0.006: 30.5, 29.4; pool (concat) at 0.001, 0.0014, 0.002, 0.004
+//      (the last with a start at 0.006): 77.2, 76.9, 76.5, 69.1, with tau 0.2 at 0.0014 and 0.002:
+//      79.1, 78.3. One for all tuned at 0.0003, 0.0005, 0.001 x 30: 74.1, 71.1, 64.2; an empty
+//      adapter at 0.003, 0.006 x 30: 44.3, 44.5.
+//   stories, A: one for all at 0.0005, 0.001: 80.8, 78.0; of rank 16 at 0.002, 0.004: 79.2, 79.1;
+//      pool at 0.001: 81.1.
 //   Adapters that start at random, 600 steps at rank 4, B: concat as good (49 and 48), linear 18
 //      where copies of one trained adapter have 46.
 #include <algorithm>
@@ -247,9 +263,9 @@ void make_base(const choices& c, const clinc150& data, thread_pool& threads) {
 
 base load_base(const choices& c) {
   if (c.base == "own") {
-    return {take(model::load_llama<float>(c.out + "/base")),
-            {take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin")),
-             llama2c_tokenizer::eos()}};
+    return {
+        take(model::load_llama<float>(c.out + "/base")),
+        {take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin")), llama2c_tokenizer::eos()}};
   }
   const std::string folder = c.data + "/models/stories260K";
   return {take(model::load_llama<float>(folder + "/stories260K.bin")),
@@ -760,7 +776,18 @@ class study {
                  [&](std::size_t p) { return blend::linear<>::blend(pool, whole(p)); });
     }
     if (wants("single_best")) best_single(stage, pool);
-    if (stage != "loo" || !wants("policies")) return;
+    if (stage == "loo") {
+      if (wants("policies")) policies(stage, pool, cores, m);
+      if (wants("rivals")) rivals(stage, pool, m);
+      if (wants("search")) search("few-shot search from " + stage + " weights", pool, m.weights);
+    }
+  }
+
+  /// What else may blend the pool.
+  void policies(const std::string& stage, const pool_type& pool, const adapter::pool_cores& cores,
+                const matched& m) {
+    const auto slots = [&](std::size_t p) { return blend::slots_of(m.weights[p], 0.01F); };
+    const auto whole = [&](std::size_t p) { return blend::slots_of(m.weights[p]); };
     each_blend(stage + ": activations",
                [&](std::size_t p) { return blend::activations::blend(pool, slots(p)); });
     each_blend(stage + ": recompress, twice the rank", [&](std::size_t p) {
@@ -780,12 +807,19 @@ class study {
                [&](std::size_t p) { return blend::knots_ties<>::blend(pool, slots(p), sparse); });
     each_blend(stage + ": peft_linear",
                [&](std::size_t p) { return blend::peft_linear<>::blend(pool, whole(p)); });
-    const std::vector<float> even(pool.size(), 1.0F / static_cast<float>(pool.size()));
+  }
+
+  static std::vector<float> uniform(const pool_type& pool) {
+    return std::vector<float>(pool.size(), 1.0F / static_cast<float>(pool.size()));
+  }
+
+  /// What else may be done with a pool: all adapters alike, the nearest, each site by itself.
+  void rivals(const std::string& stage, const pool_type& pool, const matched& m) {
+    const auto even = uniform(pool);
     each_blend("uniform, " + stage,
                [&](std::size_t) { return blend::concat::blend(pool, blend::slots_of(even)); });
     nearest(stage, pool, m);
     arrow(stage, pool);
-    if (wants("search")) search("few-shot search from " + stage + " weights", pool, m.weights);
   }
 
   /// The best adapter of the pool for each user, chosen on the very questions.
@@ -860,15 +894,11 @@ class study {
         return blend::linear<>::blend(pool, blend::slots_of(m.weights[p]));
       });
     }
-    const std::vector<float> even(pool.size(), 1.0F / static_cast<float>(pool.size()));
-    each_blend("uniform, independent",
-               [&](std::size_t) { return blend::concat::blend(pool, blend::slots_of(even)); });
     if (wants("single_best")) best_single("independent", pool);
-    nearest("independent", pool, m);
-    arrow("independent", pool);
+    rivals("independent", pool, m);
     if (wants("search")) {
       search("few-shot search, independent", pool,
-             std::vector<std::vector<float>>(profiles_.size(), even));
+             std::vector<std::vector<float>>(profiles_.size(), uniform(pool)));
     }
   }
 
