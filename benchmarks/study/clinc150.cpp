@@ -23,9 +23,9 @@
 //      fine and search; single_rate=0.003 only=single; rank=8 all_rate=0.001 only=all
 //      rivals, search, adapters alone and tuning: alone_steps=60 fine_all_rate=0.0001
 //      fine_all_steps=15
-//   B, base=stories: steps=1800 shared=600 tau=0.2 adapters=12 rank=8 questions=25 single_rate=0.003
-//      pool_rate=0.0014 linear_rate=0.0014 all_rate=0.001 oracle_rate=0.0005 fine_rate=0.006
-//      fine_all_rate=0.0003 fine_all_steps=30 alone_steps=100 evaluations=40
+//   B, base=stories: steps=1800 shared=600 tau=0.2 adapters=12 rank=8 questions=25
+//      single_rate=0.003 pool_rate=0.0014 linear_rate=0.0014 all_rate=0.001 oracle_rate=0.0005
+//      fine_rate=0.006 fine_all_rate=0.0003 fine_all_steps=30 alone_steps=100 evaluations=40
 //   A, base=stories: steps=1800 shared=900 tau=0.5 adapters=10 init=tasks rank=16 questions=25
 //      single_rate=0.002 pool_rate=0.001 all_rate=0.0005 fine_rate=0.006 fine_all_rate=0.0001
 //      fine_all_steps=15 alone_steps=90 evaluations=40
@@ -45,11 +45,11 @@
 //      users: one for all 87.0, pool (recompress) at 0.003 and 0.0015 83.1 and 82.8. At 600 steps
 //      and rank 4: k-means with 12 clusters 58, an adapter per domain 65 (tau 0.1); 70 with tau
 //      0.3, 68 with weights of unit length (strength 0.5); rank 8, with 300 shared steps, 78.
-//   stories, B: one for all at 0.0005, 0.001: 28.7, 30.7; told at 0.00025, 0.0005, 0.001: 83.9, 86.9,
-//      83.9; of rank 8 at 0.003, 0.006: 30.5, 29.4; pool (concat) at 0.001, 0.0014, 0.002, 0.004
-//      (the last with a start at 0.006): 77.2, 76.9, 76.5, 69.1, with tau 0.2 at 0.0014 and 0.002:
-//      79.1, 78.3. One for all tuned at 0.0003, 0.0005, 0.001 x 30: 74.1, 71.1, 64.2; an empty
-//      adapter at 0.003, 0.006 x 30: 44.3, 44.5.
+//   stories, B: one for all at 0.0005, 0.001: 28.7, 30.7; told at 0.00025, 0.0005, 0.001: 83.9,
+//      86.9, 83.9; of rank 8 at 0.003, 0.006: 30.5, 29.4; pool (concat) at 0.001, 0.0014, 0.002,
+//      0.004 (the last with a start at 0.006): 77.2, 76.9, 76.5, 69.1, with tau 0.2 at 0.0014 and
+//      0.002: 79.1, 78.3. One for all tuned at 0.0003, 0.0005, 0.001 x 30: 74.1, 71.1, 64.2; an
+//      empty adapter at 0.003, 0.006 x 30: 44.3, 44.5.
 //   stories, A: one for all at 0.0005, 0.001: 80.8, 78.0; of rank 16 at 0.002, 0.004: 79.2, 79.1;
 //      pool at 0.001: 81.1.
 //   Adapters that start at random, 600 steps at rank 4, B: concat as good (49 and 48), linear 18
