@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -158,9 +159,14 @@ result<void> run(const pool_options& o, json& report) {
   train::pool_options how = o.how;
   how.base_model = o.model.model;
   how.memory = free_memory();
+  std::optional<progress_bar> embedding(std::in_place, "embedding");
+  const auto embedded = [&](std::size_t done, std::size_t count) { embedding->show(done, count); };
+  const train::embedding_progress watch_embedding(embedded);
+  how.embedding = &watch_embedding;
   training_bar bar;
   const auto progress = [&](std::string_view stage, const train::training_progress& now,
                             std::size_t steps) {
+    embedding.reset();
     bar.show(stage, now.step, steps, now.loss, now.tokens_per_second);
     return true;
   };

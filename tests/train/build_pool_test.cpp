@@ -71,10 +71,21 @@ struct build_setting {
 TEST_CASE("a pool from texts: what was asked for is what its file says", "[train]") {
   build_setting s;
   s.options.base_model = "tiny";
+  std::vector<std::size_t> embedded;
+  const auto look = [&](std::size_t done, std::size_t count) {
+    CHECK(count == 24);
+    embedded.push_back(done);
+  };
+  const train::embedding_progress looking(look);
+  s.options.embedding = &looking;
   const auto made = s.build();
   REQUIRE(made);
   const auto& info = made->pool.info();
   CHECK(made->pool.size() == 2);
+  REQUIRE(embedded.size() == 12);  // of the first of two tasks
+  CHECK(std::is_sorted(embedded.begin(), embedded.end()));
+  CHECK(embedded.front() == 2);
+  CHECK(embedded.back() == 24);
   CHECK(info.names == std::vector<std::string>{"next", "two"});
   CHECK(info.base_hash == s.weights.hash());
   CHECK(info.base_model == "tiny");

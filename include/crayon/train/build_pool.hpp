@@ -118,7 +118,7 @@ template <kernel_backend B, embedding_policy Embedding = match::error_pooling, e
 
   rng random(options.seed);
   const std::vector<float> embedded =
-      embed_all<B, Embedding>(weights, samples, threads, options.layer);
+      embed_all<B, Embedding>(weights, samples, threads, options.layer, options.embedding);
   const std::size_t length = Embedding::size(weights.config().dim);
   CRAYON_TRY(placed_samples placed,
              place_samples<B>({embedded.data(), samples.size(), length}, Embedding::size(1), tasks,

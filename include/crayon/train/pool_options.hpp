@@ -81,6 +81,10 @@ static_assert(differentiable_gate_policy<chosen_gates, match::cosine_softmax>);
 /// Numbers of `count` samples, those that one simulated user brings.
 using user_draw = function_ref<std::vector<std::size_t>(std::size_t count, rng& random)>;
 
+/// Sees how many of `count` samples have been embedded, about: one task tells of its part as if it
+/// were all, from the thread that it runs on.
+using embedding_progress = function_ref<void(std::size_t done, std::size_t count)>;
+
 struct pool_options {
   std::size_t adapters = 8;
   std::size_t rank = 4;                    ///< of each, at every target
@@ -108,6 +112,7 @@ struct pool_options {
   std::uint64_t seed = 1;
   std::size_t memory = 0;  ///< bytes that a run may take: what needs more is refused; 0: no limit
   std::string base_model;  ///< name or path, for people
+  const embedding_progress* embedding = nullptr;  ///< before the first stage; or nobody looks
   checkpoint_options checkpoint;
 
   pool_options() {

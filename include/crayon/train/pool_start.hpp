@@ -42,11 +42,12 @@ struct placed_samples {
 };
 
 /// Embeddings of samples by the model without an adapter, (samples, Embedding::size(dim)), of the
-/// states after `layer` blocks (0: all). The samples fit the model.
+/// states after `layer` blocks (0: all). The samples fit the model. `progress` may be null.
 template <kernel_backend B, class Embedding, element E, executor X>
 [[nodiscard]] std::vector<float> embed_all(const model::llama_weights<E>& weights,
                                            std::span<const tokenizer::encoded_sample> samples,
-                                           X& tasks, std::size_t layer = 0) {
+                                           X& tasks, std::size_t layer = 0,
+                                           const embedding_progress* progress = nullptr) {
   const std::size_t width = Embedding::size(weights.config().dim);
   std::vector<float> rows(samples.size() * width);
   std::size_t longest = 1;
@@ -59,6 +60,8 @@ template <kernel_backend B, class Embedding, element E, executor X>
     for (std::size_t i = first; i < last; ++i) {
       match::embed<Embedding>(session, samples[i].ids, samples[i].prompt_tokens,
                               std::span(rows).subspan(i * width, width));
+      if (part != 0 || progress == nullptr) continue;
+      (*progress)(i + 1 == last ? samples.size() : (i + 1) * samples.size() / last, samples.size());
     }
   });
   return rows;
