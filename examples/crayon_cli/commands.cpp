@@ -281,6 +281,17 @@ void add_index_options(CLI::App& c, embedding_options& o) {
       ->capture_default_str();
 }
 
+CLI::Option* add_dtype(CLI::App& c, std::optional<dtype>& type, const std::string& fallback) {
+  return c
+      .add_option_function<std::string>(
+          "--dtype",
+          [&type](const std::string& text) {
+            type = text == "bf16" ? dtype::bf16 : text == "f16" ? dtype::f16 : dtype::f32;
+          },
+          "Of the factors that are written (default: " + fallback + ")")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+}
+
 void add_pool_import(CLI::App& pool, selection& chosen) {
   auto o = std::make_shared<pool_import_options>();
   CLI::App& c = *add_command(pool, chosen, "import",
@@ -319,6 +330,7 @@ void add_pool_import(CLI::App& pool, selection& chosen) {
   add_spare_option(c, o->spare);
   c.add_flag("--align", o->align,
              "Bring the factors into one gauge, for factor-wise blending, and show what it does");
+  add_dtype(c, o->stored, "that of all adapters, else f32");
   c.footer(
       "Adapters may differ in ranks, scales and target modules: each is padded with zeros to the\n"
       "largest rank at every site that any of them has, and its change of the model stays.");
@@ -445,6 +457,7 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
       c.add_option("--alpha", how.alpha, "Scale is alpha / rank (default: twice the rank)")
           ->check(finite_number(false));
   auto* targets = add_targets(c, how.targets);
+  auto* type = add_dtype(c, o->stored, "f32");
   auto* tau = c.add_option("--tau", how.tau, "Temperature of the similarities")
                   ->check(finite_number(true))
                   ->capture_default_str();
@@ -497,7 +510,7 @@ void add_pool_build(CLI::App& pool, selection& chosen) {
   auto* layer = c.add_option("--layer", how.layer,
                              "Blocks that the embedded states have been through (default: all)")
                     ->check(count());
-  for (auto* option : {adapters, rank, alpha, targets, tau, init, policy, embedding, layer}) {
+  for (auto* option : {adapters, rank, alpha, targets, type, tau, init, policy, embedding, layer}) {
     add->excludes(option);
   }
   c.add_option("--name", o->name, "Of that adapter (default: that of --data)")->needs(add);

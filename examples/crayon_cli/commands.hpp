@@ -72,6 +72,7 @@ struct pool_options {
   std::string out;
   train::pool_options how;
   std::string embedding = "error_pooling";
+  std::optional<dtype> stored;  ///< of the factors on disk; without: f32
   bool single = false;      ///< one adapter on all data instead of a pool
   std::string add;          ///< pool that gets one more adapter instead; empty: none
   std::string name;         ///< of that adapter; empty: the last part of `data`
@@ -112,6 +113,7 @@ struct pool_import_options {
   std::optional<std::size_t> top_k;  ///< without: all, of arrow 3
   std::size_t spare = 0;
   bool align = false;
+  std::optional<dtype> stored;  ///< of the factors on disk; without: that of all adapters, or f32
 };
 
 /// tau, top_k and layer chosen on validation data.

@@ -182,7 +182,7 @@ result<void> run(const pool_options& o, json& report) {
     adapter::peft_info info;
     info.base_model = o.model.model;
     info.base_hash = model.hash();
-    CRAYON_CHECK(adapter::save_peft(o.out, made->adapter, info));
+    CRAYON_CHECK(adapter::save_peft(o.out, made->adapter, info, o.stored));
     tell(made->report, "an adapter of rank " + std::to_string(how.rank), o, model, watch.seconds(),
          report);
     return {};
@@ -205,7 +205,7 @@ result<void> run(const pool_options& o, json& report) {
                   ? build(static_cast<match::last_token*>(nullptr))
                   : build(static_cast<match::error_pooling*>(nullptr));
   if (!made) return about(o, made.error());
-  CRAYON_CHECK(adapter::save_pool(o.out, made->pool));
+  CRAYON_CHECK(adapter::save_pool(o.out, made->pool, {.stored = o.stored}));
   const auto& done = made->report;
   const bool named = std::count(tasks.begin(), tasks.end(), "") == 0;
   tell(done,

@@ -173,7 +173,8 @@ result<void> run(const pool_import_options& o, json& report) {
   CRAYON_TRY(const auto pool,
              adapter::pool<float>::build(
                  adapters, matrix_view<const float>(index.data(), adapters.size(), width), info));
-  CRAYON_CHECK(adapter::save_pool(o.out, pool, {o.spare}));
+  const dtype stored = o.stored.value_or(common.stored);
+  CRAYON_CHECK(adapter::save_pool(o.out, pool, {.spare = o.spare, .stored = stored}));
 
   std::printf("%s: %s over %s, %s padded to the others' shape; index %s\n", o.out.c_str(),
               counted(pool.size(), "adapter").c_str(), counted(pool.sites(), "site").c_str(),
@@ -188,7 +189,8 @@ result<void> run(const pool_import_options& o, json& report) {
   report["tau"] = tau;
   report["top_k"] = top_k;
   report["index_dim"] = width;
-  report["bytes"] = pool.bytes();
+  report["dtype"] = name(stored);
+  report["bytes"] = pool.bytes() / sizeof(float) * size_of(stored);
   return {};
 }
 

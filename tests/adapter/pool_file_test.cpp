@@ -71,6 +71,38 @@ TEMPLATE_TEST_CASE("a pool comes back from its file bit by bit, and gives the sa
   }
 }
 
+TEMPLATE_TEST_CASE("a pool may be stored in another type: rounded once", "", bf16, f16) {
+  rng random(33);
+  const scratch dir;
+  const auto written = random_pool_of<float>(random, 3);
+  const adapter::pool_file_options how{.spare = 1, .stored = dtype_of<TestType>};
+  REQUIRE(save_pool(dir / "p", written, how));
+  const auto read = load_pool<TestType>(dir / "p");
+  REQUIRE(read);
+  CHECK(read->info() == written.info());
+  for (std::size_t k = 0; k < read->size(); ++k) {
+    CHECK(same(read->extract(k), adapter::rounded_to<TestType>(written.extract(k))));
+  }
+  REQUIRE(save_pool(dir / "q", *load_pool<float>(dir / "p"), how));
+  CHECK(get(dir / "p") == get(dir / "q"));
+  const auto size_of_file = get(dir / "p").size();
+  REQUIRE(save_pool(dir / "whole", written, {.spare = 1}));
+  CHECK(size_of_file < get(dir / "whole").size());
+}
+
+TEST_CASE("a value that the stored type cannot hold is refused, and nothing is written") {
+  rng random(34);
+  const scratch dir;
+  auto large = random_pool_of<float>(random, 2);
+  large.a(0).at(0, 1)[0] = 1e30F;
+  REQUIRE(save_pool(dir / "p", large, {.stored = dtype::bf16}));
+  const std::string before = get(dir / "p");
+  const auto refused = save_pool(dir / "p", large, {.stored = dtype::f16});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().text.find(std::string(large.module(0))) != std::string::npos);
+  CHECK(get(dir / "p") == before);
+}
+
 TEST_CASE("the factors in a pool file lie on cache lines") {
   rng random(32);
   const scratch dir;

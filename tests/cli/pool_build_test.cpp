@@ -78,6 +78,12 @@ TEST_CASE("pool build: each option is what the file and the report say") {
   const auto moved = built(w);
   CHECK(still->index(0)[0] != moved->index(0)[0]);
 
+  run("--adapters 2");
+  const auto full = built(w);
+  run("--adapters 2 --dtype bf16");
+  const auto half = adapter::load_pool<bf16>((w / "p").string());
+  REQUIRE(half);
+  CHECK(half->a(0).at(0, 1)[0] == from_float<bf16>(full->a(0).at(0, 1)[0]));
   run("--adapters 2 --targets q_proj,down_proj");
   const auto some = built(w);
   REQUIRE(some);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,22 +24,51 @@ namespace crayon::adapter {
 struct pool_file_options {
   std::size_t spare = 0;                   ///< free slots, see adapter/pool_edit.hpp
   std::span<const site_cores> cores = {};  ///< R factors of these adapters; none: not stored
+  std::optional<dtype> stored = {};        ///< what factors are rounded to; nothing: as they are
 };
 
+/// The bytes of n elements rounded to a type.
+template <element E>
+void copy_rounded(const E* from, std::size_t n, dtype type, std::byte* to) noexcept {
+  const auto copy = [&]<element S>(S value) {
+    for (std::size_t j = 0; j < n; ++j, to += sizeof(S)) {
+      value = from_float<S>(to_float(from[j]));
+      std::memcpy(to, &value, sizeof(S));
+    }
+  };
+  if (type == dtype_of<E>) {
+    std::memcpy(to, from, n * sizeof(E));
+  } else if (type == dtype::f32) {
+    copy(float{});
+  } else if (type == dtype::bf16) {
+    copy(bf16{});
+  } else {
+    copy(f16{});
+  }
+}
+
 /// Writes the pool as a whole or not at all; the same pool gives the same bytes. Takes a `pool` or
-/// a `mapped_pool`; factors that are not finite are refused.
+/// a `mapped_pool`; factors that are not finite, or too large for `stored`, are refused.
 template <class P>
   requires adapter_pool<P>
 [[nodiscard]] result<void> save_pool(const std::string& path, const P& p,
                                      const pool_file_options& options = {}) {
-  if (!options.cores.empty()) CRAYON_CHECK(check_cores(p, options.cores));
+  constexpr dtype own = dtype_of<typename P::element_type>;
+  const dtype stored = options.stored.value_or(own);
+  if (!options.cores.empty()) {
+    CRAYON_CHECK(check_cores(p, options.cores));
+    if (stored != own) {
+      return error{errc::unsupported, path + ": R factors of " + std::string(name(own)) +
+                                          " factors that are stored as " +
+                                          std::string(name(stored))};
+    }
+  }
   const pool_parts parts{
-      dtype_of<typename P::element_type>, p.shapes(),   p.info(), p.index(), p.tile(),
-      p.size() + options.spare,           options.cores};
+      stored, p.shapes(), p.info(), p.index(), p.tile(), p.size() + options.spare, options.cores};
   return write_pool(path, parts,
                     [&](std::size_t f, std::size_t t, std::size_t slot, std::byte* to) {
                       const auto from = f % 2 == 0 ? p.a(f / 2) : p.b(f / 2);
-                      std::memcpy(to, from.at(t, slot), parts.tile_bytes());
+                      copy_rounded(from.at(t, slot), p.tile(), stored, to);
                     });
 }
 
