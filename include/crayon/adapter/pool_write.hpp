@@ -199,7 +199,9 @@ using tile_source =
   CRAYON_CHECK(file.write(prefix));  // its checksum is not known yet
 
   const std::size_t bytes = parts.tile_bytes(), row = parts.slots * bytes;
-  const std::size_t rows = std::max<std::size_t>(1, (std::size_t{1} << 20) / row);
+  std::size_t rows = 1;
+  for (std::size_t f = 0; f < 2 * parts.shapes.size(); ++f) rows = std::max(rows, parts.tiles(f));
+  rows = std::min(rows, std::max<std::size_t>(1, (std::size_t{1} << 20) / row));
   aligned_vector<std::byte> buffer(rows * row);
   for (std::size_t f = 0; f < 2 * parts.shapes.size(); ++f) {
     std::vector<striped_hasher> sums(parts.slots);
