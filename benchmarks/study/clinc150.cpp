@@ -195,17 +195,9 @@ choices parse(int argc, char** argv) {
 
 // ------------------------------------------------------------------------------------ the models
 
-/// What a base reads and says. stories260K learned to end a story with BOS and never saw EOS, whose
-/// embedding is that of <unk>: adapters cannot make it say EOS, so its answers end with BOS.
-struct base_tokens : llama2c_tokenizer {
-  std::int32_t end;
-
-  [[nodiscard]] std::int32_t eos() const noexcept { return end; }
-};
-
 struct base {
   weights model;
-  base_tokens tokens;
+  llama2c_tokenizer tokens;
 };
 
 train::training_options<> schedule(std::size_t steps, float peak, float decay = 0) {
@@ -263,15 +255,18 @@ void make_base(const choices& c, const clinc150& data, thread_pool& threads) {
   std::printf("%zu steps, %.0f s\n", done.steps, done.seconds);
 }
 
+/// stories260K ends a story with BOS and never saw EOS, whose embedding is that of <unk>: adapters
+/// cannot make it say EOS, so its answers end with BOS.
 base load_base(const choices& c) {
   if (c.base == "own") {
-    return {
-        take(model::load_llama<float>(c.out + "/base")),
-        {take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin")), llama2c_tokenizer::eos()}};
+    return {take(model::load_llama<float>(c.out + "/base")),
+            take(llama2c_tokenizer::load(c.out + "/base/tokenizer.bin"))};
   }
   const std::string folder = c.data + "/models/stories260K";
-  return {take(model::load_llama<float>(folder + "/stories260K.bin")),
-          {take(llama2c_tokenizer::load(folder + "/tok512.bin")), llama2c_tokenizer::bos()}};
+  base made{take(model::load_llama<float>(folder + "/stories260K.bin")),
+            take(llama2c_tokenizer::load(folder + "/tok512.bin"))};
+  made.tokens.end_texts_with(llama2c_tokenizer::bos());
+  return made;
 }
 
 // --------------------------------------------------------------------------------------- a run

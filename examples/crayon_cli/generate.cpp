@@ -38,7 +38,7 @@ result<void> generate(const generate_options& o, const model::llama_weights<E>& 
   std::fwrite(o.prompt.data(), 1, o.prompt.size(), stdout);
 
   model::random_sampler draw(o.sampling, o.seed);
-  const std::array stops{llama2c_tokenizer::bos(), llama2c_tokenizer::eos()};
+  const std::array stops{llama2c_tokenizer::bos(), llama2c_tokenizer::end_of_sequence};
   std::vector<std::int32_t> drawn;
   std::string text;
   std::int32_t previous = prompt.back();

@@ -57,7 +57,9 @@ result<llama2c_tokenizer> load_tokenizer(const model_options& options,
                                                             : options.model.substr(0, slash + 1);
     path = folder + "tokenizer.bin";
   }
-  return llama2c_tokenizer::load(path, config.vocab);
+  CRAYON_TRY(auto tokens, llama2c_tokenizer::load(path, config.vocab));
+  if (!is_directory(options.model)) tokens.end_texts_with(tokens.bos());  // as llama2.c trains
+  return tokens;
 }
 
 adapter_argument parse_adapter_argument(const std::string& text) {

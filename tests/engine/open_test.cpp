@@ -53,6 +53,7 @@ TEST_CASE("from files to a customized answer", "[engine]") {
   const files at;
   auto device = engine::open<mean_config>(at.model, at.tokenizer);
   REQUIRE(device);
+  CHECK(device->base().tokens.eos() == 1);  // of a llama2.c checkpoint
   const auto pool = adapter::load_pool<float>(at.pool);
   REQUIRE(pool);
   const std::vector<engine::sample> mine{{"the cat", "sat"}, {"the rat", "ate"}};

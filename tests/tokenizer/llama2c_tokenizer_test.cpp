@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <crayon/tokenizer/llama2c_tokenizer.hpp>
+#include <crayon/tokenizer/sample.hpp>
 
 #include <cstdlib>
 #include <fstream>
@@ -108,6 +109,21 @@ TEST_CASE("pieces merge by score, characters fall back to bytes", "[tokenizer]")
   const auto no_bytes = llama2c_tokenizer::make({{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}, {"a", 0}});
   REQUIRE(no_bytes);
   CHECK(no_bytes->encode("ax") == ids{0, 3, 0});
+}
+
+TEST_CASE("a text ends with what the model learned, and whatever ends one is no text",
+          "[tokenizer]") {
+  auto tokens = *crayon::tokenizer::llama2c_tokenizer::make(
+      {{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}, {" ", 0}, {"a", 0}, {" a", 1}});
+  CHECK(crayon::tokenizer::encode_sample(tokens, {"a", "a"}).ids ==
+        std::vector<std::int32_t>{1, 5, 5, 2});
+  tokens.end_texts_with(tokens.bos());
+  CHECK(crayon::tokenizer::encode_sample(tokens, {"a", "a"}).ids ==
+        std::vector<std::int32_t>{1, 5, 5, 1});
+  CHECK(crayon::tokenizer::ends_text(tokens, 1));
+  CHECK(crayon::tokenizer::ends_text(tokens, 2));
+  CHECK_FALSE(crayon::tokenizer::ends_text(tokens, 4));
+  CHECK(tokens.decode(std::vector<std::int32_t>{5, 1, 2}) == "a");
 }
 
 TEST_CASE("long texts encode in reasonable time", "[tokenizer]") {

@@ -217,7 +217,7 @@ class device_engine {
     done.finished = finish_reason::length;
     while (done.tokens < options.max_tokens) {
       const std::int32_t token = next_.draw(draw, logits_);
-      if (token == base_->tokens.eos() || token == base_->tokens.bos()) {
+      if (tokenizer::ends_text(base_->tokens, token)) {
         done.finished = finish_reason::stop;
         break;
       }

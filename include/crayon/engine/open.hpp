@@ -12,9 +12,9 @@
 
 namespace crayon::engine {
 
-/// `model`: a llama2.c checkpoint or a transformers directory; `tokenizer`: what Config::tokenizer
-/// loads;
-/// `context`: see `base_model::context`. Errors name the file.
+/// `model`: a llama2.c checkpoint, whose texts end with BOS, or a transformers directory;
+/// `tokenizer`: what Config::tokenizer loads; `context`: see `base_model::context`. Errors name the
+/// file.
 template <class Config = default_config>
 [[nodiscard]] result<device_engine<Config>> open(
     const std::string& model, const std::string& tokenizer,
@@ -23,6 +23,9 @@ template <class Config = default_config>
     std::size_t context = 0) {
   CRAYON_TRY(auto weights, model::load_llama<typename Config::element>(model));
   CRAYON_TRY(auto tokens, Config::tokenizer::load(tokenizer, weights.config().vocab));
+  if constexpr (requires { tokens.end_texts_with(tokens.bos()); }) {
+    if (!model::is_model_directory(model)) tokens.end_texts_with(tokens.bos());
+  }
   auto made = device_engine<Config>::make(std::move(weights), std::move(tokens), std::move(threads),
                                           context);
   if (!made) return error{made.error().code, model + ": " + made.error().text};

@@ -2,8 +2,6 @@
 // A Llama model in the element type that its file has, which is known when the program runs.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -18,8 +16,7 @@ namespace crayon::model {
 /// BF16 matrices bf16, with nothing but F16 ones f16, else f32, as are llama2.c's files. The norms,
 /// which are kept as f32, do not count. Errors: a directory without readable safetensors files.
 [[nodiscard]] inline result<dtype> stored_type(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return dtype::f32;
+  if (!is_model_directory(path)) return dtype::f32;
   CRAYON_TRY(const io::hf_shards files, io::hf_shards::open(path));
   const auto all_are = [&](std::string_view type) {
     bool some = false;

@@ -33,6 +33,7 @@ struct scored_piece {
 /// vocabulary fall back to. Encodes and decodes as llama2.c's run.c, in n log n instead of n^2.
 class llama2c_tokenizer {
  public:
+  static constexpr std::int32_t end_of_sequence = 2;  ///< </s>
   static constexpr std::int32_t first_byte = 3;
 
   /// Errors: fewer than 3 pieces, a score that is NaN.
@@ -102,7 +103,18 @@ class llama2c_tokenizer {
 
   [[nodiscard]] std::size_t size() const noexcept { return pieces_.size(); }
   [[nodiscard]] static constexpr std::int32_t bos() noexcept { return 1; }
-  [[nodiscard]] static constexpr std::int32_t eos() noexcept { return 2; }
+  /// What ends a text that a model learns: </s>, unless it was told otherwise.
+  [[nodiscard]] std::int32_t eos() const noexcept { return eos_; }
+  /// Models that llama2.c trained separate texts with <s> and never saw </s>: an adapter on their
+  /// projections cannot make them say it.
+  void end_texts_with(std::int32_t id) noexcept {
+    CRAYON_ASSERT(id >= 0 && static_cast<std::size_t>(id) < size());
+    eos_ = id;
+  }
+  /// Whether what a model says ends here, whatever it learned.
+  [[nodiscard]] bool ends_text(std::int32_t id) const noexcept {
+    return id == bos() || id == end_of_sequence || id == eos_;
+  }
   [[nodiscard]] std::span<const scored_piece> pieces() const noexcept { return pieces_; }
 
   /// Without BOS. A space is put before text that is not empty.
@@ -147,7 +159,7 @@ class llama2c_tokenizer {
     std::string text;
     std::int32_t previous = bos();
     for (const std::int32_t id : ids) {
-      if (id != bos() && id != eos()) text += decode(previous, id);
+      if (!ends_text(id)) text += decode(previous, id);
       previous = id;
     }
     return text;
@@ -244,6 +256,7 @@ class llama2c_tokenizer {
   std::vector<scored_piece> pieces_;
   std::vector<std::int32_t> sorted_;  // ids in the order of their pieces
   bool byte_fallback_ = false;
+  std::int32_t eos_ = end_of_sequence;
 };
 static_assert(text_tokenizer<llama2c_tokenizer>);
 

@@ -18,7 +18,7 @@ struct sample {
 };
 
 struct encoded_sample {
-  std::vector<std::int32_t> ids;  ///< BOS, prompt, completion, EOS
+  std::vector<std::int32_t> ids;  ///< BOS, prompt, completion, T::eos()
   std::size_t prompt_tokens = 0;  ///< BOS included
 };
 
@@ -41,6 +41,16 @@ template <text_tokenizer T>
   encoded.ids.insert(encoded.ids.end(), text.begin(), text.end());
   encoded.ids.push_back(tokens.eos());
   return encoded;
+}
+
+/// Whether what a model says ends at that token.
+template <text_tokenizer T>
+[[nodiscard]] bool ends_text(const T& tokens, std::int32_t id) noexcept {
+  if constexpr (requires { tokens.ends_text(id); }) {
+    return tokens.ends_text(id);
+  } else {
+    return id == tokens.bos() || id == tokens.eos();
+  }
 }
 
 }  // namespace crayon::tokenizer
