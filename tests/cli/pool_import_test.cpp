@@ -138,9 +138,10 @@ TEST_CASE("every way to an index imports and customizes") {
   make_foreign(w);
   write(w / "mine.jsonl", R"({"prompt": "next 31", "completion": "32"})");
   for (const std::string how :
-       {"--embedding mean_pooling --space centre", "--embedding last_token --space zca --layer 1",
+       {"--embedding mean_pooling --space centre", "--embedding last_token --space zca",
         "--space pca --directions 5 --shrinkage 0.3", "--centroids 3", "--matcher centroid",
-        "--centroids 2 --top-k 1 --embedding mean_pooling", "--align", "--spare 2"}) {
+        "--centroids 2 --top-k 1 --embedding mean_pooling", "--embedding mean_pooling --layer 1",
+        "--align", "--spare 2"}) {
     INFO(how);
     require_good(w.run(with_texts + how + " --json r.json"));
     if (how == "--align") {
