@@ -2,7 +2,6 @@
 // Activations that wait for the backward pass in half their size.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
